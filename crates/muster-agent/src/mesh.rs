@@ -6,13 +6,13 @@
 pub(crate) mod coordinators;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use muster::{Endpoint, EndpointConfig, Exposure, Forwarding, NodeIdentity, Tls};
-use muster_cluster::{Layout, PeeringSettings};
+use muster_cluster::{AgentDial, Layout, PeeringSettings, agent_dials};
 use muster_gateway::status::{AgentLink, AgentMeshStatus};
 use muster_wire::Incarnation;
 use muster_wire::counters::Counter;
@@ -22,9 +22,6 @@ use crate::api::Refusal;
 use crate::coordination::{CoordinationConfig, INBOX, Order, Shown, ShownStores, StoreOrder, Work};
 use crate::identity::MESH_PORT;
 use crate::journal::{Journal, now};
-
-/// The agents that all others are linked with: with five, any two may be away.
-const ANCHORS: usize = 5;
 
 /// The pause before an address is tried again that cannot be listened on.
 const LISTEN_AGAIN: Duration = Duration::from_secs(2);
@@ -66,11 +63,6 @@ impl MeshConfig {
     ) -> Option<Self> {
         let settings = layout.settings();
         let listen = *layout.boxes().get(own_box)?;
-        let nodes = layout.nodes().iter();
-        let hubs: Vec<(&str, &str, SocketAddr)> = nodes
-            .filter(|node| node.role.is_hub())
-            .map(|node| (&*node.box_name, node.name.as_str(), node.socket_address()))
-            .collect();
         Some(Self {
             endpoint: EndpointConfig {
                 tls,
@@ -87,29 +79,26 @@ impl MeshConfig {
             listen: SocketAddr::new(listen, MESH_PORT),
             exposure,
             retry: PeeringSettings::of(settings).retry,
-            dials: dials(layout.boxes(), &hubs, own_box),
+            dials: dials(layout, own_box),
             coordination: CoordinationConfig::of(layout, own_box, directory),
         })
     }
 }
 
-/// Whom the agent of a box dials: the hubs of its box, given as box, name and address, and the agents of boxes that come
-/// before its own, of the first ones.
-fn dials(
-    boxes: &BTreeMap<String, IpAddr>,
-    hubs: &[(&str, &str, SocketAddr)],
-    own_box: &str,
-) -> Vec<(String, SocketAddr)> {
-    let with_hubs: BTreeSet<&str> = hubs.iter().map(|(on, ..)| *on).collect();
-    // Those with hubs first: where their agents are is most of what there is to relay.
-    let mut ranked: Vec<(&String, IpAddr)> = boxes.iter().map(|(name, at)| (name, *at)).collect();
-    ranked.sort_by_key(|(name, _)| (!with_hubs.contains(name.as_str()), *name));
-    let before = ranked.iter().take(ANCHORS);
-    let before = before.take_while(|(name, _)| *name != own_box);
-    let agents = before.map(|(of_box, at)| (agent_name(of_box), SocketAddr::new(*at, MESH_PORT)));
-    let own = hubs.iter().filter(|(on, ..)| *on == own_box);
-    let own = own.map(|(_, hub, at)| ((*hub).to_owned(), *at));
-    own.chain(agents).collect()
+/// Whom the agent of a box dials, by name, each with its address.
+fn dials(layout: &Layout, own_box: &str) -> Vec<(String, SocketAddr)> {
+    let address = |dial| match dial {
+        AgentDial::Hub(name) => {
+            let hub = layout.node(&name)?;
+            Some((name.to_string(), hub.socket_address()))
+        }
+        AgentDial::Agent(of_box) => {
+            let at = *layout.boxes().get(&of_box)?;
+            Some((agent_name(&of_box), SocketAddr::new(at, MESH_PORT)))
+        }
+    };
+    let dials = agent_dials(layout, own_box).into_iter();
+    dials.filter_map(address).collect()
 }
 
 /// An agent's endpoint.
@@ -299,36 +288,15 @@ mod tests {
         [[node]]\nname = \"data\"\nrole = \"data\"\nbox = \"c\"\n\
         [[node]]\nname = \"worker\"\nrole = \"worker\"\nbox = \"c\"\n";
 
-    fn dialled(own_box: &str) -> Vec<String> {
+    #[test]
+    fn an_agent_dials_its_hubs_and_the_agents_before_it_where_they_listen() {
         let layout = Layout::parse(LAYOUT, "three.toml", &[]).unwrap();
-        let config = MeshConfig::of(
-            &layout,
-            own_box,
-            Tls::Off,
-            Exposure::Guarded,
-            Path::new("."),
-        )
-        .unwrap();
-        config.dials.into_iter().map(|(name, _)| name).collect()
-    }
-
-    #[test]
-    fn each_pair_of_agents_has_one_link_and_each_hub_one_with_its_own() {
-        assert_eq!(dialled("b"), ["manager"]);
-        assert_eq!(dialled("c"), ["data", "agent.b"]);
-        // A witness, without nodes.
-        assert_eq!(dialled("a"), ["agent.b", "agent.c"]);
-    }
-
-    #[test]
-    fn of_many_boxes_the_agents_are_linked_with_the_first() {
-        let boxes: BTreeMap<String, IpAddr> = (0..40)
-            .map(|number| (format!("box-{number:02}"), [10, 0, 0, number].into()))
-            .collect();
-        let of = |name: &str| dials(&boxes, &[], name).len();
-        let counts: Vec<usize> = boxes.keys().map(|name| of(name)).collect();
-        assert_eq!(counts[..6], [0, 1, 2, 3, 4, 5]);
-        assert!(counts[6..].iter().all(|count| *count == ANCHORS));
+        let dialled = dials(&layout, "c");
+        let names: Vec<&str> = dialled.iter().map(|(name, _)| &**name).collect();
+        assert_eq!(names, ["data", "agent.b"]);
+        let data = layout.find("data").unwrap();
+        assert_eq!(dialled[0].1, data.socket_address());
+        assert_eq!(dialled[1].1, SocketAddr::from(([10, 0, 0, 2], MESH_PORT)));
     }
 
     #[test]

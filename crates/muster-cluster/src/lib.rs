@@ -58,7 +58,7 @@ pub use layout::{
     LayoutProblemKind, LinkEnd, LinkSetting, LinkSpec, MOST_NODES, NameError, Node, NodeName,
     PoolName, PoolSpec, Role, StoreBackend, StoreFile, StorePlan, StoreSpec,
 };
-pub use links::{Link, Neighbours, links};
+pub use links::{AgentDial, Link, Neighbours, agent_dials, links};
 pub use membership::{Life, Membership, MembershipEvent, Record, Refusal};
 pub use pools::{Member, PoolChange, PoolView, Pools};
 pub use readiness::{Look, NotReady, Quorum, Readiness, ReadyError};

@@ -56,8 +56,8 @@ pub use muster_store::Now;
 pub use reach::{NodeState, Reach};
 pub use stores::{
     NeedStore, OpenStore, PendingWrite, SharedStore, StoreChange, StoreContext, StoreFacts,
-    StoreNeed, StoreReads, StoreState, StoreVerdict, WriteError, placement_by_coordinators,
-    primary_config,
+    StoreNeed, StoreReads, StoreState, StoreVerdict, WriteError, copy_config,
+    placement_by_coordinators, primary_config,
 };
 
 use self::contests::Contest;

@@ -17,6 +17,7 @@
 //! - Nothing here is needed for what goes on as it is: when most voters are away, nobody comes in and nobody is put out, and all that
 //!   needs no decision goes on.
 
+mod config;
 mod coordinator;
 mod detector;
 mod messages;

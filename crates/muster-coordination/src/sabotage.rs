@@ -28,4 +28,6 @@ pub enum Sabotage {
     PromotesCandidates,
     /// A copy is out of sync by anybody's word.
     LetsAnybodyShrink,
+    /// What was heard of nodes is remembered for ever.
+    ForgetsNobody,
 }

@@ -121,6 +121,9 @@ pub struct Instance {
     out: VecDeque<Output>,
     #[cfg(test)]
     sabotage: Sabotage,
+    /// The rule that its copies break.
+    #[cfg(any(test, feature = "simulation"))]
+    broken: crate::CopySabotage,
 }
 
 impl Instance {
@@ -140,7 +143,15 @@ impl Instance {
             out: VecDeque::new(),
             #[cfg(test)]
             sabotage: Sabotage::default(),
+            #[cfg(any(test, feature = "simulation"))]
+            broken: crate::CopySabotage::default(),
         }
+    }
+
+    /// Lets the copies that it becomes from now on break a rule.
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn sabotage_copies(&mut self, rule: crate::CopySabotage) {
+        self.broken = rule;
     }
 
     /// Opens it. If it is open already, or being opened, nothing happens; if it could not be

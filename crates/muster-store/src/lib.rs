@@ -80,6 +80,8 @@ pub use instance::{
 };
 pub use level::{Level, Revision};
 pub use name::{MAX_NAME, StoreName, StoreNameError};
+#[cfg(any(test, feature = "simulation"))]
+pub use primary::CopySabotage;
 pub use primary::{Assignment, CopyRequest, Now, Primary, PrimaryConfig, Restored};
 pub use state::{DEFAULT_LIMIT, MAX_KEY, MAX_VALUE, MAX_WRITERS, State};
 pub use steady_clock::SteadyClock;

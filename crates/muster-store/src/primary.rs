@@ -27,6 +27,8 @@ use backlog::Backlog;
 use commit_queue::CommitQueue;
 use own_writes::OwnWrites;
 use replication::Replication;
+#[cfg(any(test, feature = "simulation"))]
+pub use replication::sabotage::Sabotage as CopySabotage;
 pub use replication::{Assignment, CopyRequest};
 pub use restored::Restored;
 use sessions::Sessions;

@@ -40,6 +40,14 @@ pub(crate) enum Item {
         life: u64,
         item: StoreItem,
     },
+    /// A node asks the coordinators for the stores that it uses.
+    Wants { node: usize, life: u64, round: u32 },
+    /// A voter's file has what was to be written first.
+    VoterWritten { node: usize, life: u64 },
+    /// A link is to be opened, by its place among all.
+    Dial { link: usize },
+    /// It is looked whether a side of a link still hears anything.
+    LinkCheck { connection: usize, side: usize },
     /// A node's timer is due.
     Wake { node: usize, life: u64 },
     /// The timer of a node's endpoint is due.
@@ -87,7 +95,13 @@ impl Item {
     /// Returns `true` if something goes on by itself; timers may be periodic for ever.
     pub(crate) fn is_activity(&self) -> bool {
         match self {
-            Self::Wake { .. } | Self::EndpointWake { .. } => false,
+            // Coordinators write for ever, and a link that cannot be opened is tried for ever.
+            Self::Wake { .. }
+            | Self::EndpointWake { .. }
+            | Self::Wants { .. }
+            | Self::VoterWritten { .. }
+            | Self::Dial { .. }
+            | Self::LinkCheck { .. } => false,
             Self::Arrival { parcel, .. } => match parcel {
                 Parcel::Frame { is_routine, .. } => !is_routine,
                 Parcel::Message { .. } => true,

@@ -1,10 +1,17 @@
 //! A cluster whose nodes, links and clocks are simulated.
 
+mod agent;
+mod boxes;
+mod clocks;
+mod faults;
 mod happening;
 mod links;
 mod lives;
+mod paths;
 mod process;
+mod reports;
 mod stores;
+mod voter_disk;
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::RangeInclusive;
@@ -12,16 +19,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use muster_cluster::node::{Event, Input, NodeCounts, NodeLoop, Registry};
-use muster_cluster::{Key, Layout, PoolName, Role, links};
-use muster_data::{Data, DecodeOwned, Timestamp, from_data};
+use muster_cluster::node::{Event, Input, NodeCounts, Registry};
+use muster_cluster::{Layout, Role, agent_dials, links};
+use muster_data::{Data, Timestamp};
+use muster_store::WriteOutcome;
 use muster_wire::mesh::Sabotage;
-use muster_wire::{Class, EndpointId, Filter, MessageId, Topic};
+use muster_wire::{Class, EndpointId, Filter, MessageId, Mono, Topic};
 
+use self::boxes::Boxes;
 use self::links::Connection;
 use self::process::Process;
 use self::stores::{Disks, NodeStores};
-use crate::agenda::Agenda;
+pub use self::stores::{Neglect, Write};
+use crate::agenda::{Agenda, Item};
 use crate::endpoint::Endpoint;
 use crate::feed::{Feed, time_of};
 use muster_test_support::Random;
@@ -52,7 +62,9 @@ pub struct Cluster {
     /// Simulated nanoseconds.
     now: u64,
     last_activity: u64,
+    /// The nodes of the layout in its order, and behind them the agents of its boxes.
     nodes: Vec<SimulatedNode>,
+    boxes: Boxes,
     /// Pairs of positions in `nodes`.
     links: Vec<(usize, usize)>,
     connections: Vec<Connection>,
@@ -63,6 +75,8 @@ pub struct Cluster {
     lost: u64,
     transcript: Vec<String>,
     disks: Disks,
+    /// What became of writes that no framework has asked for.
+    outcomes: BTreeMap<u64, Option<WriteOutcome>>,
     started: bool,
 }
 
@@ -78,6 +92,12 @@ struct SimulatedNode {
     feed: Arc<Feed>,
     /// What its former lives counted.
     former: Vec<NodeCounts>,
+    /// The box that it runs on, if the layout names it.
+    of_box: Option<usize>,
+    /// Since when its process does not run, though it lives.
+    frozen_since: Option<u64>,
+    /// What happened to it meanwhile.
+    backlog: Vec<Item>,
 }
 
 /// One life of a node.
@@ -96,6 +116,8 @@ struct Life {
     fed: usize,
     low: Option<Timestamp>,
     stores: NodeStores,
+    /// Until when it may act by what coordinators have said last, by its own clock.
+    lease_end: Mono,
 }
 
 impl Cluster {
@@ -105,23 +127,27 @@ impl Cluster {
         let layout = Layout::parse(layout, "layout", &registry.settings())
             .unwrap_or_else(|error| panic!("{error}"));
         let layout = Arc::new(layout);
-        let nodes: Vec<_> = layout
-            .nodes()
-            .iter()
-            .map(|node| SimulatedNode {
-                name: node.name.to_string(),
-                ..SimulatedNode::default()
-            })
-            .collect();
+        let boxes = Boxes::of(&layout);
+        let node = |name: String, of_box: &str| SimulatedNode {
+            name,
+            of_box: boxes.position(of_box),
+            ..SimulatedNode::default()
+        };
+        let of_layout = layout.nodes().iter();
+        let of_layout = of_layout.map(|it| node(it.name.to_string(), &it.box_name));
+        let agents = layout.boxes().keys();
+        let agents = agents.map(|of_box| node(agent::name_of(of_box), of_box));
+        let nodes: Vec<_> = of_layout.chain(agents).collect();
         let position = |name: &str| nodes.iter().position(|node| node.name == name);
-        let links: Vec<(usize, usize)> = links(&layout)
-            .iter()
-            .filter_map(|link| {
-                Some((
-                    position(link.dialer.as_str())?,
-                    position(link.listener.as_str())?,
-                ))
-            })
+        let named = links(&layout).into_iter();
+        let named = named.map(|link| (link.dialer.to_string(), link.listener.to_string()));
+        let of_agents = layout.boxes().keys().flat_map(|of_box| {
+            let dials = agent_dials(&layout, of_box).into_iter();
+            dials.map(|dial| (agent::name_of(of_box), agent::name_of_dial(&dial)))
+        });
+        let links: Vec<(usize, usize)> = named
+            .chain(of_agents)
+            .filter_map(|(dialer, listener)| Some((position(&dialer)?, position(&listener)?)))
             .collect();
         Self {
             layout,
@@ -136,6 +162,7 @@ impl Cluster {
             now: 0,
             last_activity: 0,
             nodes,
+            boxes,
             links,
             connections: Vec::new(),
             routine: HashSet::new(),
@@ -144,6 +171,7 @@ impl Cluster {
             lost: 0,
             transcript: Vec::new(),
             disks: Disks::default(),
+            outcomes: BTreeMap::new(),
             started: false,
         }
     }
@@ -258,6 +286,17 @@ impl Cluster {
         self.run_to(self.now + nanos(span));
     }
 
+    /// Lets simulated time pass, and looks at the cluster after everything that happens to a process, whose name is given.
+    pub fn run_watched(&mut self, span: Duration, mut look: impl FnMut(&Self, &str)) {
+        let end = self.now + nanos(span);
+        while self.agenda.next_time().is_some_and(|at| at <= end) {
+            if let Some(position) = self.happen() {
+                look(self, &self.nodes[position].name);
+            }
+        }
+        self.now = end;
+    }
+
     /// Runs until a condition holds.
     pub fn run_until(&mut self, mut holds: impl FnMut(&Self) -> bool) {
         let end = self.now + nanos(PATIENCE);
@@ -359,108 +398,6 @@ impl Cluster {
         zeek.unwrap_or_else(|| panic!("node `{node}` is dead, or is not a Zeek process"))
             .publish(topic, Bytes::copy_from_slice(payload));
         self.carry_out(position);
-    }
-
-    // --- what came of it --------------------------------------------------------------------------
-
-    /// Returns the records of a stream that loggers have written, in order.
-    pub fn log(&self, stream: &str) -> Vec<Data> {
-        let records = self.logged.get(stream).into_iter().flatten();
-        records.map(|(_, record)| record.clone()).collect()
-    }
-
-    /// Returns the records of a stream that loggers have written, in order, as values of a Rust
-    /// type.
-    pub fn log_of<R: DecodeOwned>(&self, stream: &str) -> Vec<R> {
-        let records = self.logged.get(stream).into_iter().flatten();
-        records
-            .map(|(_, record)| {
-                from_data(record).unwrap_or_else(|error| panic!("stream {stream}: {error}"))
-            })
-            .collect()
-    }
-
-    /// Returns the records of a stream that one logger has written, in order.
-    pub fn log_on(&self, node: &str, stream: &str) -> Vec<Data> {
-        let position = self.position(node);
-        let records = self.logged.get(stream).into_iter().flatten();
-        records
-            .filter(|(writer, _)| *writer == position)
-            .map(|(_, record)| record.clone())
-            .collect()
-    }
-
-    /// Returns a node that is alive and not a Zeek process.
-    pub fn node(&self, node: &str) -> &NodeLoop {
-        let position = self.position(node);
-        let life = self.nodes[position].life.as_ref();
-        let life = life.unwrap_or_else(|| panic!("node `{node}` is dead"));
-        let muster = life.process.muster();
-        muster.unwrap_or_else(|| panic!("node `{node}` is a Zeek process"))
-    }
-
-    /// Takes what a node that is a Zeek process has heard in its present life, as encoded values.
-    pub fn heard(&mut self, node: &str) -> Vec<Bytes> {
-        let position = self.position(node);
-        let life = self.nodes[position].life.as_mut();
-        let zeek = life.and_then(|life| life.process.zeek());
-        let zeek =
-            zeek.unwrap_or_else(|| panic!("node `{node}` is dead, or is not a Zeek process"));
-        zeek.heard().to_vec()
-    }
-
-    /// Returns `true` if a node is alive.
-    pub fn is_alive(&self, node: &str) -> bool {
-        self.nodes[self.position(node)].life.is_some()
-    }
-
-    /// Returns the node that owns a key of a pool, as the manager sees it.
-    pub fn owner(&self, pool: &PoolName, key: impl Into<Key>) -> String {
-        let manager = self.layout.manager().expect("every layout has a manager");
-        let pools = self.node(manager.name.as_str()).pools();
-        let owner = pools.owner(pool, &key.into());
-        owner
-            .unwrap_or_else(|| panic!("nobody is alive in pool `{pool}`"))
-            .to_string()
-    }
-
-    /// Returns a count of frameworks, summed over all nodes and all their lives.
-    pub fn count(&self, name: &str) -> u64 {
-        self.total(|counts| counts.of_frameworks(name))
-    }
-
-    /// Returns a count of nodes, summed over all nodes and all their lives.
-    pub fn total(&self, count: impl Fn(&NodeCounts) -> u64) -> u64 {
-        let living = self
-            .nodes
-            .iter()
-            .filter_map(|node| node.life.as_ref())
-            .filter_map(|life| life.process.muster())
-            .map(NodeLoop::counts);
-        let former = self.nodes.iter().flat_map(|node| &node.former);
-        living.chain(former).map(count).sum()
-    }
-
-    /// Returns the number of messages that were lost because a node was killed, on links to it or
-    /// from it. A message counts once for each link.
-    pub fn lost(&self) -> u64 {
-        self.lost
-    }
-
-    /// Returns the simulated time since the beginning.
-    pub fn now(&self) -> Duration {
-        Duration::from_nanos(self.now)
-    }
-
-    /// Returns the cluster's layout.
-    pub fn layout(&self) -> &Layout {
-        &self.layout
-    }
-
-    /// Returns what has happened, for snapshots. Each line has the time in seconds, the node, and
-    /// the event.
-    pub fn transcript(&self) -> String {
-        self.transcript.join("\n")
     }
 }
 

@@ -235,7 +235,6 @@ impl Endpoint {
     }
 
     /// Fences another endpoint; a link with it is ended.
-    #[cfg(test)]
     pub(crate) fn fence(&mut self, id: EndpointId, now: Mono) {
         let was_linked = self.links.remove(&id).is_some();
         self.fenced.insert(id);
@@ -247,7 +246,7 @@ impl Endpoint {
         self.carry_out();
     }
 
-    #[cfg(test)]
+    /// Leads messages through an endpoint again that was fenced.
     pub(crate) fn unfence(&mut self, id: EndpointId, now: Mono) {
         self.fenced.remove(&id);
         self.mesh.unfence(id, now);

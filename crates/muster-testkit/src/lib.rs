@@ -65,6 +65,46 @@
 //! them. A node that runs as a Zeek process hears only its peers. Links carry messages in order,
 //! each with a latency of its own, 1 to 20 ms unless [`Cluster::latency`] says otherwise. A test
 //! that fails prints its seed; [`Cluster::seed`] repeats that run.
+//!
+//! A layout with boxes has the agents of these boxes, too, and their coordinators: nodes renew leases,
+//! and stores have copies on several boxes. [`Cluster::kill_box`], [`freeze_box`](Cluster::freeze_box),
+//! [`cut`](Cluster::cut) and [`hang_disk`](Cluster::hang_disk) do to a box what happens to machines:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use muster_cluster::node::Registry;
+//! use muster_store::op::{Answer, Op};
+//! use muster_store::{Encoded, Level};
+//! use muster_testkit::Cluster;
+//!
+//! let layout = r#"
+//!     node = [
+//!         { name = "manager", role = "manager", box = "a" },
+//!         { name = "data", role = "data", box = "b" },
+//!     ]
+//!     [box.a]
+//!     address = "10.0.0.1"
+//!     [box.b]
+//!     address = "10.0.0.2"
+//!     [box.witness]
+//!     address = "10.0.0.3"
+//! "#;
+//! let mut cluster = Cluster::of(layout, Registry::new());
+//! cluster.start();
+//! cluster.use_store("data", "hosts", true);
+//! cluster.run_for(Duration::from_secs(15)); // everybody is in, and the store has two copies
+//!
+//! cluster.kill_box("a"); // with it the primary is gone
+//! let put = Op::Put {
+//!     key: Encoded::key("host"),
+//!     value: Encoded::of("10.0.0.7"),
+//!     ttl: None,
+//! };
+//! let write = cluster.write_to_store("data", "hosts", put, Level::Durable, Duration::from_secs(10));
+//! cluster.run_for(Duration::from_secs(3));
+//! assert!(matches!(cluster.outcome(write), Some(Ok(Answer::Done { .. }))));
+//! ```
 
 mod agenda;
 mod cluster;
@@ -73,7 +113,9 @@ mod feed;
 #[cfg(test)]
 mod mesh_scenarios;
 
-pub use cluster::Cluster;
+pub use cluster::{Cluster, Neglect, Write};
+pub use muster_coordination::Sabotage as CoordinatorSabotage;
+pub use muster_store::CopySabotage;
 pub use muster_wire::mesh::Sabotage;
 
 fn nanos(duration: std::time::Duration) -> u64 {

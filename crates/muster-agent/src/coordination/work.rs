@@ -59,19 +59,9 @@ pub(crate) struct CoordinationConfig {
 impl CoordinationConfig {
     /// Returns what a layout says of the coordinator of a box.
     pub(crate) fn of(layout: &Layout, own: &str, directory: &Path) -> Self {
-        let voters = coordination::voters(layout);
-        let is_voter = voters.iter().any(|it| it == own);
-        let nodes = layout.nodes().iter();
         Self {
-            voter: is_voter.then(|| Config {
-                me: own.to_owned(),
-                voters: voters.clone(),
-                witnesses: coordination::witnesses(layout).into_iter().collect(),
-                nodes: nodes
-                    .map(|node| (node.name.to_string(), node.box_name.clone()))
-                    .collect(),
-            }),
-            voters,
+            voter: Config::of(layout, own),
+            voters: coordination::voters(layout),
             topics: layout.topics().clone(),
             own: own.to_owned(),
             directory: directory.to_owned(),

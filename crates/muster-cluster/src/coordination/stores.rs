@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use muster_data::Record;
-use muster_store::StoreName;
+use muster_store::{Assignment, CopyRequest, StoreName};
 use muster_wire::EndpointId;
 
+use super::messages::{CopyJoined, CopyStuck, StoreWanted, event};
 use super::view::LONGEST_BOX;
 use crate::layout::LONGEST_NAME;
 
@@ -125,6 +126,48 @@ impl StoreGroup {
     /// Returns `true` if it has a primary that acknowledges nothing, as too few copies are in sync.
     pub fn is_below_minimum(&self) -> bool {
         !self.waits() && (self.in_sync.len() as u64) < self.min_copies
+    }
+
+    /// Returns `true` if a life of a node keeps a copy, or is to.
+    pub fn names(&self, life: EndpointId) -> bool {
+        let mut copies = self.in_sync.iter().chain(&self.joining);
+        copies.any(|copy| copy.life == life)
+    }
+
+    /// Returns what an endpoint's instance of the store is told of this decision.
+    pub fn assignment(&self) -> Assignment {
+        let life = |copy: &StoreCopy| copy.life;
+        Assignment {
+            epoch: self.changed,
+            began: self.began,
+            primary: self.primary.as_ref().map(life),
+            in_sync: self.in_sync.iter().map(life).collect(),
+            joining: self.joining.as_ref().map(life),
+            min_copies: usize::try_from(self.min_copies).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// Returns the event by which a primary asks the coordinators for a decision about a copy that this one names; `None` if it names no
+    /// such copy.
+    pub fn asks(&self, store: &StoreName, epoch: u64, request: CopyRequest) -> Option<Vec<u8>> {
+        let (CopyRequest::Joined(life) | CopyRequest::Stuck(life)) = request;
+        let mut copies = self.in_sync.iter().chain(&self.joining);
+        let node = copies.find(|copy| copy.life == life)?.node.clone();
+        let (store, life) = (store.to_string(), life.to_string());
+        Some(match request {
+            CopyRequest::Joined(_) => event(&CopyJoined {
+                store,
+                epoch,
+                node,
+                life,
+            }),
+            CopyRequest::Stuck(_) => event(&CopyStuck {
+                store,
+                epoch,
+                node,
+                life,
+            }),
+        })
     }
 
     /// Returns the place of a node among the candidates; behind all of them if it is none.
@@ -267,7 +310,16 @@ fn are_candidates(candidates: &[StoreCandidate]) -> bool {
         && candidates.iter().all(fits)
 }
 
-impl super::StoreWanted {
+impl StoreWanted {
+    /// Returns `true` if a primary with this endpoint has to say it: the store is kept otherwise than is wanted.
+    pub fn is_news_of_primary(&self, group: &StoreGroup, life: EndpointId) -> bool {
+        let is_primary = group.primary.as_ref().is_some_and(|it| it.life == life);
+        let is_kept_so = group.copies == self.copies
+            && group.min_copies == self.min_copies
+            && group.candidates == self.candidates;
+        is_primary && !is_kept_so
+    }
+
     /// Returns `true` if a store can be kept like this.
     pub fn is_possible(&self) -> bool {
         StoreName::new(&self.store).is_ok()
@@ -346,6 +398,42 @@ mod tests {
             group.primary = None;
             assert!(!group.is_redundant() && !group.is_below_minimum());
         }
+    }
+
+    #[test]
+    fn what_is_asked_of_coordinators_names_a_copy_that_they_know() {
+        let (group, store) = (group(), StoreName::new("a").unwrap());
+        let (third, stranger) = (copy("three", 3).life, copy("four", 4).life);
+        let joined = CopyJoined {
+            store: "a".to_owned(),
+            epoch: 5,
+            node: "three".to_owned(),
+            life: third.to_string(),
+        };
+        let asked = group.asks(&store, 5, CopyRequest::Joined(third));
+        assert_eq!(asked, Some(event(&joined)));
+        assert_eq!(group.asks(&store, 5, CopyRequest::Stuck(stranger)), None);
+        assert!(group.names(third) && !group.names(stranger));
+        let assignment = group.assignment();
+        assert_eq!((assignment.epoch, assignment.began), (5, 3));
+        assert_eq!(assignment.joining, Some(third));
+    }
+
+    #[test]
+    fn only_the_primary_says_that_its_store_is_to_be_kept_otherwise() {
+        let group = group();
+        let mut wanted = StoreWanted {
+            store: "a".to_owned(),
+            persistent: true,
+            copies: 3,
+            min_copies: 2,
+            candidates: group.candidates.clone(),
+        };
+        let (primary, other) = (copy("one", 1).life, copy("two", 2).life);
+        assert!(!wanted.is_news_of_primary(&group, primary));
+        wanted.copies = 2;
+        assert!(wanted.is_news_of_primary(&group, primary));
+        assert!(!wanted.is_news_of_primary(&group, other));
     }
 
     /// What is wrong with one that cannot be.

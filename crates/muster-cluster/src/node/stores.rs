@@ -16,7 +16,7 @@ use muster_store::{Encoded, Entry, StoreName, WriteFailure};
 pub(crate) use context::Then;
 pub use context::{PendingWrite, StoreContext};
 pub use needs::{NeedStore, StoreFacts, StoreNeed, StoreState, StoreVerdict};
-pub use placement::{OpenStore, placement_by_coordinators, primary_config};
+pub use placement::{OpenStore, copy_config, placement_by_coordinators, primary_config};
 
 /// The writes of one node's frameworks that may wait for their outcome.
 const WAITING: usize = 65_536;

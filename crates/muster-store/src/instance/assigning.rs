@@ -171,6 +171,8 @@ impl Instance {
             self.out.push_back(Output::Notice(Notice::WritesGivenUp));
         }
         let copy = Primary::copy(name, me, assigned.config.clone(), restored, now);
+        #[cfg(any(test, feature = "simulation"))]
+        let copy = copy.breaking(self.broken);
         let part = PrimaryPart::new(copy, assigned.backend, &self.config, now.mono);
         #[cfg(test)]
         let client = match self.sabotage {
@@ -210,6 +212,8 @@ impl Instance {
         };
         self.out.extend(part.rivals.forget());
         part.primary.begin_copies(now.mono);
+        #[cfg(any(test, feature = "simulation"))]
+        part.primary.break_rule(self.broken);
         let config = clone_config(part.primary.config());
         let way = CloneConfig {
             copy: CopyMode::None,

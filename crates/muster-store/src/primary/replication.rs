@@ -11,6 +11,8 @@ mod leading;
 mod log;
 mod peers;
 mod reporting;
+#[cfg(any(test, feature = "simulation"))]
+pub(in crate::primary) mod sabotage;
 #[cfg(test)]
 pub(in crate::primary) mod simulation;
 mod store_clock;
@@ -65,8 +67,8 @@ impl Assignment {
 /// What a store's copy knows of the others.
 #[derive(Debug)]
 pub(super) struct Replication {
-    #[cfg(test)]
-    broken: simulation::Sabotage,
+    #[cfg(any(test, feature = "simulation"))]
+    broken: sabotage::Sabotage,
     pub(super) assignment: Assignment,
     role: Role,
     /// The epoch in which the history began that it has a copy of; 0 if it has none that is complete.
@@ -144,15 +146,22 @@ impl Primary {
         self.sessions.forget_marks();
     }
 
-    #[cfg(test)]
-    fn break_rule(&mut self, rule: simulation::Sabotage) {
+    /// The same copy, which breaks a rule.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn breaking(mut self, rule: sabotage::Sabotage) -> Self {
+        self.break_rule(rule);
+        self
+    }
+
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn break_rule(&mut self, rule: sabotage::Sabotage) {
         if let Some(replication) = self.replication.as_mut() {
             replication.broken = rule;
         }
     }
 
-    #[cfg(test)]
-    fn breaks(&self, rule: simulation::Sabotage) -> bool {
+    #[cfg(any(test, feature = "simulation"))]
+    fn breaks(&self, rule: sabotage::Sabotage) -> bool {
         self.replication
             .as_ref()
             .is_some_and(|it| it.broken == rule)
@@ -380,6 +389,11 @@ impl Primary {
                     number,
                     answers: Vec::new(),
                 });
+                if results.next != number {
+                    // The writer has given up what is missing, and with it all that came before.
+                    results.number = number;
+                    results.answers.clear();
+                }
                 results.next = number + 1;
                 results.answers.push(answer);
             }
@@ -469,7 +483,11 @@ impl Primary {
                 let deadline = self.state.next_deadline_behind(&replication.pending);
                 let now = replication.clock.now(now);
                 let deadline = deadline.map(|at| now.until(at));
-                let peers = leading.peers.next_tick(replication.log.last());
+                let peers = if self.must_wait() {
+                    leading.peers.next_sending()
+                } else {
+                    leading.peers.next_tick(replication.log.last())
+                };
                 [deadline, peers].into_iter().flatten().min()
             }
             Role::Copy(following) => following.next_tick(),
@@ -485,8 +503,8 @@ impl Replication {
     /// Has all up to an index, and knows nobody.
     fn behind(index: u64, changes: u64, now: Mono) -> Self {
         Self {
-            #[cfg(test)]
-            broken: simulation::Sabotage::default(),
+            #[cfg(any(test, feature = "simulation"))]
+            broken: sabotage::Sabotage::default(),
             assignment: Assignment {
                 epoch: 0,
                 began: 0,
@@ -511,8 +529,8 @@ impl Replication {
 
     /// Everything that is here becomes what the store has, when all that are in sync have it.
     fn takes_over(&mut self, state: &State) {
-        #[cfg(test)]
-        if self.broken == simulation::Sabotage::DropsOpen {
+        #[cfg(any(test, feature = "simulation"))]
+        if self.broken == sabotage::Sabotage::DropsOpen {
             self.log.truncate(0);
         }
         self.pending = Pending::default();

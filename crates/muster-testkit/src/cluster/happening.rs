@@ -3,16 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_cluster::node::{Effect, Input, LogBatch, Now, Severity};
-use muster_data::Timestamp;
-use muster_wire::{EndpointId, Kind, Mono};
+use muster_cluster::node::{Effect, Input, LogBatch, NodeLoop, Severity};
+use muster_wire::{EndpointId, Kind};
 
 use super::Cluster;
 use crate::agenda::Item;
 use crate::nanos;
-
-/// The wall clock's time when a simulation begins: 2026-01-01.
-const BEGIN: Timestamp = Timestamp::from_secs(1_767_225_600);
 
 /// How long a logger takes to write a batch.
 const WRITING: Duration = Duration::from_micros(100);
@@ -21,14 +17,6 @@ const WRITING: Duration = Duration::from_micros(100);
 const INPUT: &str = "feed";
 
 impl Cluster {
-    pub(super) fn present(&self) -> Now {
-        let wall = i64::try_from(self.now).expect("a simulation is short");
-        Now {
-            mono: Mono(self.now),
-            wall: Timestamp::from_nanos(BEGIN.as_nanos() + wall),
-        }
-    }
-
     pub(super) fn run_to(&mut self, end: u64) {
         while self.agenda.next_time().is_some_and(|at| at <= end) {
             self.happen();
@@ -36,15 +24,15 @@ impl Cluster {
         self.now = end;
     }
 
-    /// Jumps to what happens next.
-    pub(super) fn happen(&mut self) {
-        let Some((at, item)) = self.agenda.pop() else {
-            return;
-        };
+    /// Jumps to what happens next. Returns the process that it happens to.
+    pub(super) fn happen(&mut self) -> Option<usize> {
+        let (at, item) = self.agenda.pop()?;
         self.now = at;
         if item.is_activity() {
             self.last_activity = at;
         }
+        let item = self.keep_back(item)?;
+        let happens_to = self.happens_to(&item);
         match item {
             Item::PeerAdded { connection, side } => self.link_up(connection, side),
             Item::PeerLost { connection, side } => self.link_down(connection, side),
@@ -81,18 +69,30 @@ impl Cluster {
                 {
                     life.wake = None;
                 }
+                self.retry_coordinator(node);
                 self.step(node, Input::Tick);
             }
             Item::Store { node, life, item } if self.lives(node, life) => {
                 self.store_happens(at, node, item);
             }
             Item::Store { node, item, .. } => self.disk_ends_alone(node, item),
+            Item::Wants { node, life, round } if self.lives(node, life) => {
+                self.want_stores(node, round);
+            }
+            Item::VoterWritten { node, life } if self.lives(node, life) => {
+                self.voter_written(node);
+            }
+            Item::Dial { link } => self.dial_again(link),
+            Item::LinkCheck { connection, side } => self.check_link(connection, side),
             Item::Feed { .. }
+            | Item::Wants { .. }
+            | Item::VoterWritten { .. }
             | Item::Written { .. }
             | Item::Wake { .. }
             | Item::EndpointWake { .. }
             | Item::Pong { .. } => {}
         }
+        happens_to
     }
 
     pub(super) fn lives(&self, node: usize, life: u64) -> bool {
@@ -136,7 +136,7 @@ impl Cluster {
     }
 
     pub(super) fn step(&mut self, position: usize, input: Input<'_>) {
-        let now = self.present();
+        let now = self.clock(position);
         if let Some(life) = &mut self.nodes[position].life {
             life.process.step(input, now);
             self.carry_out(position);
@@ -150,9 +150,11 @@ impl Cluster {
         let number = life.number;
         for effect in life.process.take_effects() {
             match effect {
-                Effect::Publish { topic, payload, .. } => {
-                    self.publish(position, Kind::Data, &topic, &payload);
-                }
+                Effect::Publish {
+                    topic,
+                    payload,
+                    class,
+                } => self.publish(position, class, Kind::Data, &topic, &payload),
                 Effect::WriteLog(batch) => self.write(position, number, &batch),
                 Effect::StartInputs => {
                     let has_input = !self.layout.nodes()[position].input.is_empty();
@@ -163,14 +165,11 @@ impl Cluster {
                     }
                 }
                 // Nobody outside the simulation looks in.
-                // No coordinators are simulated here.
-                Effect::DescribePeers(_)
-                | Effect::NeedStore { .. }
-                | Effect::Ready { .. }
-                | Effect::Fence(_)
-                | Effect::Unfence(_)
-                | Effect::StoreGroups(_)
-                | Effect::StoresGoBy(_) => {}
+                Effect::DescribePeers(_) | Effect::NeedStore { .. } | Effect::Ready { .. } => {}
+                Effect::Fence(id) => self.fence(position, id, true),
+                Effect::Unfence(id) => self.fence(position, id, false),
+                Effect::StoreGroups(groups) => self.stores_decided(position, groups),
+                Effect::StoresGoBy(authority) => self.stores_go_by(position, authority),
                 Effect::Ping(peer) => self.ping(position, number, peer),
                 Effect::OpenStore {
                     store,
@@ -200,7 +199,66 @@ impl Cluster {
                 }
             }
         }
+        self.note_lease(position);
+        self.write_voter(position);
         self.schedule_wake(position);
+    }
+
+    /// The stores of a node know until when it may act by the word of coordinators.
+    fn note_lease(&mut self, position: usize) {
+        if let Some(life) = &mut self.nodes[position].life {
+            let until = life.process.muster().and_then(NodeLoop::lease_until);
+            life.lease_end = until.unwrap_or_default();
+        }
+    }
+
+    /// Hands to a voter's disk what its agent wants written.
+    fn write_voter(&mut self, position: usize) {
+        let Some(life) = &mut self.nodes[position].life else {
+            return;
+        };
+        let number = life.number;
+        let Some(agent) = life.process.agent() else {
+            return;
+        };
+        let jobs = agent.take_jobs();
+        for job in jobs {
+            let takes = self.disk_takes(position);
+            let now = self.now;
+            let of_box = self.nodes[position].of_box;
+            let disk = of_box.and_then(|of_box| self.boxes.all[of_box].voter.as_mut());
+            let disk = disk.expect("an agent with a vote has a disk");
+            let at = disk.ask(job, now, takes);
+            let (node, life) = (position, number);
+            self.agenda.add(at, Item::VoterWritten { node, life });
+        }
+    }
+
+    /// A voter's disk has done what it was asked for first, or cannot.
+    fn voter_written(&mut self, position: usize) {
+        let (now, is_full) = (self.clock(position), self.is_disk_full(position));
+        let Some(of_box) = self.nodes[position].of_box else {
+            return;
+        };
+        let disk = self.boxes.all[of_box].voter.as_mut();
+        let disk = disk.expect("an agent with a vote has a disk");
+        let done = if is_full {
+            disk.crash(&mut self.random);
+            None
+        } else {
+            disk.write()
+        };
+        let life = self.nodes[position].life.as_mut();
+        let agent = life.and_then(|life| life.process.agent());
+        let Some(agent) = agent.filter(|agent| agent.coordinator().is_some()) else {
+            return;
+        };
+        match done {
+            Some(done) => agent.written(done),
+            None if is_full => agent.fails(now),
+            None => {}
+        }
+        self.carry_out(position);
     }
 
     /// A peer that lives answers after two journeys.
@@ -215,14 +273,17 @@ impl Cluster {
     }
 
     fn schedule_wake(&mut self, position: usize) {
-        let Some(life) = &mut self.nodes[position].life else {
+        let Some(life) = &self.nodes[position].life else {
             return;
         };
         let Some(deadline) = life.process.next_deadline() else {
             return;
         };
         // What is due at once happens a little later, so that time passes whatever a framework does.
-        let at = deadline.0.max(self.now + 1_000);
+        let at = self.true_time(position, deadline).max(self.now + 1_000);
+        let Some(life) = &mut self.nodes[position].life else {
+            return;
+        };
         if life.wake.is_none_or(|wake| at < wake) {
             life.wake = Some(at);
             let life = life.number;

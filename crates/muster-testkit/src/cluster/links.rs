@@ -1,10 +1,11 @@
 //! Links between nodes and what crosses them: frames of the mesh between ours, messages of version 1 with Zeek's.
 
 use bytes::Bytes;
+use muster_cluster::AGENT_PREFIX;
 use muster_cluster::node::{Input, Reach};
 use muster_store::protocol::StoreMessage;
 use muster_wire::peering::Protocol;
-use muster_wire::{Class, EndpointId, Kind, Mono, Topic};
+use muster_wire::{Class, EndpointId, Kind, Topic};
 
 use super::Cluster;
 use crate::agenda::{Item, Parcel};
@@ -36,8 +37,8 @@ impl Cluster {
     pub(super) fn connect(&mut self, one: usize, other: usize) {
         let connection = self.connections.len();
         let mut ends = Vec::new();
-        for (side, node) in [one, other].into_iter().enumerate() {
-            let Some(life) = &mut self.nodes[node].life else {
+        for node in [one, other] {
+            let Some(life) = &self.nodes[node].life else {
                 continue;
             };
             let at = self.now + 2 * self.random.nanos(&self.latency.clone());
@@ -50,16 +51,17 @@ impl Cluster {
                 last_arrival: at,
                 cut: u64::MAX,
             });
-            self.agenda.add(at, Item::PeerAdded { connection, side });
         }
         // With one of them alone there is no link, and nothing learns of it.
         let Ok(ends) = <[End; 2]>::try_from(ends) else {
             return;
         };
-        for end in &ends {
+        for (side, end) in ends.iter().enumerate() {
             if let Some(life) = &mut self.nodes[end.node].life {
                 life.connections.push(connection);
             }
+            self.agenda
+                .add(end.last_arrival, Item::PeerAdded { connection, side });
         }
         let is_open = true;
         self.connections.push(Connection { ends, is_open });
@@ -86,7 +88,7 @@ impl Cluster {
             return;
         }
         self.connections[connection].ends[side].knows = true;
-        let now = Mono(self.now);
+        let now = self.clock(node).mono;
         let protocol = self.protocol(connection);
         let filter = self.nodes[far_node].life.as_ref();
         let filter = filter.map(|life| life.filter.clone()).unwrap_or_default();
@@ -128,13 +130,15 @@ impl Cluster {
         let known = &mut self.connections[connection];
         let peer = known.ends[1 - side].id;
         let end = &mut known.ends[side];
-        end.knows = false;
+        if !std::mem::take(&mut end.knows) {
+            return;
+        }
         let was_announced = std::mem::take(&mut end.announced);
         let (node, life) = (end.node, end.life);
         if !self.lives(node, life) {
             return;
         }
-        let now = Mono(self.now);
+        let now = self.clock(node).mono;
         let mut is_lost = true;
         if let Some(life) = &mut self.nodes[node].life {
             life.connections.retain(|known| *known != connection);
@@ -166,7 +170,7 @@ impl Cluster {
             self.lost += u64::from(parcel.is_message() && was_killed);
             return;
         }
-        let now = Mono(self.now);
+        let now = self.clock(node).mono;
         let Some(life) = &mut self.nodes[node].life else {
             return;
         };
@@ -239,7 +243,7 @@ impl Cluster {
                     self.store_lost(node, id);
                     self.step(node, Input::Reach(id, Reach::Unreachable));
                 }
-                Output::Disconnect(peer) => panic!("the mesh has given up the link with {peer}"),
+                Output::Disconnect(peer) => self.disconnect(node, peer),
             }
         }
         if self.lives(node, number)
@@ -248,6 +252,32 @@ impl Cluster {
             life.is_draining = false;
         }
         self.wake_endpoint(node);
+    }
+
+    /// A node's endpoint has ended a link.
+    fn disconnect(&mut self, node: usize, peer: EndpointId) {
+        assert!(
+            !self.boxes.all.is_empty(),
+            "the mesh has given up the link with {peer}"
+        );
+        if let Some((connection, side)) = self.link_with(node, peer) {
+            self.give_up(connection, side);
+        }
+    }
+
+    /// A node's endpoint leads nothing through another one any more, or does so again.
+    pub(super) fn fence(&mut self, node: usize, id: EndpointId, is_fenced: bool) {
+        let now = self.clock(node).mono;
+        let life = self.nodes[node].life.as_mut();
+        let Some(endpoint) = life.and_then(|life| life.endpoint.as_mut()) else {
+            return;
+        };
+        if is_fenced {
+            endpoint.fence(id, now);
+        } else {
+            endpoint.unfence(id, now);
+        }
+        self.endpoint_did(node);
     }
 
     fn next_output(&mut self, node: usize, life: u64) -> Option<Output> {
@@ -267,20 +297,28 @@ impl Cluster {
     }
 
     /// Publishes to all who subscribe to a topic.
-    pub(super) fn publish(&mut self, node: usize, kind: Kind, topic: &Topic, payload: &Bytes) {
+    pub(super) fn publish(
+        &mut self,
+        node: usize,
+        class: Class,
+        kind: Kind,
+        topic: &Topic,
+        payload: &Bytes,
+    ) {
+        let is_agent = node >= self.layout.nodes().len();
         let Some(life) = &mut self.nodes[node].life else {
             return;
         };
         if let Some(endpoint) = &mut life.endpoint {
-            let id = endpoint.publish(Class::Event, kind, topic, payload.clone());
-            let says_little = kind == Kind::Command
-                && matches!(
-                    StoreMessage::decode(payload),
-                    Ok(StoreMessage::Alive { .. })
-                );
+            let id = endpoint.publish(class, kind, topic, payload.clone());
+            let says_little = kind == Kind::Command && says_little(payload);
             // It only says that somebody lives, and comes again and again.
-            if says_little || topic.as_bytes().ends_with(b"/data/master") {
-                self.routine.insert((id, Class::Event));
+            if is_agent
+                || says_little
+                || topic.as_bytes().ends_with(b"/data/master")
+                || is_for_agents(topic)
+            {
+                self.routine.insert((id, class));
             }
             return self.endpoint_did(node);
         }
@@ -337,11 +375,12 @@ impl Cluster {
     }
 
     fn wake_endpoint(&mut self, node: usize) {
-        let Some(life) = &mut self.nodes[node].life else {
+        let life = self.nodes[node].life.as_ref();
+        let due = life.and_then(|life| life.endpoint.as_ref().and_then(Endpoint::next_due));
+        let Some(at) = due.map(|due| self.true_time(node, due).max(self.now)) else {
             return;
         };
-        let due = life.endpoint.as_ref().and_then(Endpoint::next_due);
-        let Some(at) = due.map(|due| due.0.max(self.now)) else {
+        let Some(life) = &mut self.nodes[node].life else {
             return;
         };
         if life.endpoint_wake.is_none_or(|wake| at < wake) {
@@ -353,7 +392,7 @@ impl Cluster {
 
     /// A node's endpoint has something to do.
     pub(super) fn tick_endpoint(&mut self, node: usize, at: u64) {
-        let now = Mono(self.now);
+        let now = self.clock(node).mono;
         if let Some(life) = &mut self.nodes[node].life {
             if life.endpoint_wake == Some(at) {
                 life.endpoint_wake = None;
@@ -374,8 +413,25 @@ impl Cluster {
         });
         let lives = |node: &super::SimulatedNode| {
             let life = node.life.as_ref();
-            life.is_some_and(|life| life.id == peer)
+            node.frozen_since.is_none() && life.is_some_and(|life| life.id == peer)
         };
         reaches && self.nodes.iter().any(lives)
     }
+}
+
+/// Whether a store's message says only that somebody lives, or how far somebody is.
+fn says_little(payload: &[u8]) -> bool {
+    match StoreMessage::decode(payload) {
+        Ok(StoreMessage::Alive { .. } | StoreMessage::Acknowledge { .. }) => true,
+        Ok(StoreMessage::Replicate(replicate)) => replicate.entries.is_empty(),
+        _ => false,
+    }
+}
+
+/// Whether a topic is that of an agent.
+fn is_for_agents(topic: &Topic) -> bool {
+    let topic = topic.as_bytes();
+    let agent = AGENT_PREFIX.as_bytes();
+    let mut parts = topic.split(|byte| *byte == b'/');
+    parts.any(|part| part.starts_with(agent))
 }

@@ -1,4 +1,4 @@
-//! What runs as a node: one of ours, or a Zeek process as far as ours see it.
+//! What runs as a node: one of ours, or a Zeek process as far as ours see it; and beside them the agents of boxes.
 
 use bytes::Bytes;
 use muster_cluster::node::{Effect, Input, NodeLoop, Now, Reach};
@@ -7,10 +7,13 @@ use muster_data::{Data, Encode};
 use muster_wire::zeek::{Metadata, put_event};
 use muster_wire::{Class, EndpointId, Mono, Topic};
 
+use super::agent::Agent;
+
 /// A node's process.
 pub(super) enum Process {
     Muster(Box<NodeLoop>),
     Zeek(ZeekProcess),
+    Agent(Box<Agent>),
 }
 
 /// A Zeek process: says hello as Zeek does, without incarnation, subscribes to what Zeek's node of the
@@ -81,6 +84,7 @@ impl Process {
         match self {
             Self::Muster(node) => node.subscriptions(),
             Self::Zeek(process) => &process.subscriptions,
+            Self::Agent(agent) => agent.subscriptions(),
         }
     }
 
@@ -88,6 +92,7 @@ impl Process {
         match self {
             Self::Muster(node) => node.step(input, now),
             Self::Zeek(process) => process.step(input),
+            Self::Agent(agent) => agent.step(input, now),
         }
     }
 
@@ -95,6 +100,7 @@ impl Process {
         match self {
             Self::Muster(node) => node.take_effects(),
             Self::Zeek(process) => std::mem::take(&mut process.effects),
+            Self::Agent(agent) => agent.take_effects(),
         }
     }
 
@@ -102,6 +108,7 @@ impl Process {
         match self {
             Self::Muster(node) => node.next_deadline(),
             Self::Zeek(_) => None,
+            Self::Agent(agent) => Some(agent.next_deadline()),
         }
     }
 
@@ -109,14 +116,22 @@ impl Process {
     pub(super) fn muster(&self) -> Option<&NodeLoop> {
         match self {
             Self::Muster(node) => Some(node),
-            Self::Zeek(_) => None,
+            Self::Zeek(_) | Self::Agent(_) => None,
         }
     }
 
     pub(super) fn zeek(&mut self) -> Option<&mut ZeekProcess> {
         match self {
-            Self::Muster(_) => None,
+            Self::Muster(_) | Self::Agent(_) => None,
             Self::Zeek(process) => Some(process),
+        }
+    }
+
+    /// The agent, if it is one.
+    pub(super) fn agent(&mut self) -> Option<&mut Agent> {
+        match self {
+            Self::Muster(_) | Self::Zeek(_) => None,
+            Self::Agent(agent) => Some(agent),
         }
     }
 }

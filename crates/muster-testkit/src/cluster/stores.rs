@@ -1,6 +1,8 @@
 //! Stores of a simulated cluster. Instances work as in a process; their messages, disks and timers
 //! are simulated.
 
+mod copies;
+mod handles;
 mod outputs;
 
 use std::collections::BTreeMap;
@@ -10,16 +12,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use muster_cluster::StorePlan;
-use muster_cluster::node::StoreReads;
+use muster_cluster::coordination::StoreGroup;
+use muster_cluster::node::{Now, StoreAuthority, StoreReads};
 use muster_data::{Data, Encode};
 use muster_store::broker::BrokerCommand;
 use muster_store::op::{Op, StoreEvent};
 use muster_store::protocol::StoreMessage;
 use muster_store::{
     Backend, Encoded, Entries, Entry, Freshness, Instance, InstanceConfig, Level, MemoryBackend,
-    Output, Placement, Restored, StoreBudget, StoreName, WriteFailure, WriteOutcome,
+    Output, Restored, SteadyClock, StoreBudget, StoreName, WriteFailure, WriteOutcome,
 };
 use muster_wire::{EndpointId, Mono, Topic};
+
+pub use copies::Neglect;
+pub use handles::Write;
 
 use super::Cluster;
 use crate::agenda::StoreItem;
@@ -35,19 +41,39 @@ const FRAME_LIMIT: usize = 64 << 20;
 pub(super) struct NodeStores {
     open: Arc<Mutex<BTreeMap<StoreName, Open>>>,
     budget: StoreBudget,
+    /// Who says which nodes keep a store, once that is clear.
+    authority: Option<StoreAuthority>,
+    /// What coordinators have decided.
+    groups: BTreeMap<StoreName, StoreGroup>,
 }
 
-#[allow(clippy::struct_excessive_bools, reason = "four facts of their own")]
 struct Open {
     instance: Instance,
     plan: StorePlan,
     /// Whether its author asks for persistence.
     is_persistent: bool,
     is_watched: bool,
-    /// Whether the primary is here.
-    is_at_primary: bool,
-    listens_to_broker: bool,
+    /// Whether it waits until it is clear who says which nodes keep it.
+    is_waiting: bool,
+    /// The last decision of the coordinators that it follows.
+    follows: Option<u64>,
+    listens: Listens,
     wake: Option<u64>,
+    /// How often in a row it had something to do at once.
+    due_at_once: u32,
+    /// What TTLs are measured by.
+    clock: SteadyClock,
+}
+
+/// The topics that a store listens to, besides that of its endpoint.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Listens {
+    /// What is said to whoever has the primary.
+    to_writers: bool,
+    /// What the primary says to all clones.
+    to_primary: bool,
+    /// What is said to Broker's clones.
+    to_broker: bool,
 }
 
 impl fmt::Debug for Open {
@@ -62,6 +88,8 @@ impl NodeStores {
         Self {
             open: Arc::default(),
             budget: StoreBudget::new(limit),
+            authority: None,
+            groups: BTreeMap::new(),
         }
     }
 
@@ -94,6 +122,8 @@ impl StoreReads for NodeStores {
 #[derive(Debug, Default)]
 pub(super) struct Disks {
     kept: BTreeMap<(usize, StoreName), MemoryBackend>,
+    /// When each has done what it was asked for last.
+    until: BTreeMap<(usize, StoreName), u64>,
     /// The nodes whose disks cannot be read.
     unreadable: Vec<usize>,
 }
@@ -146,7 +176,7 @@ impl Cluster {
         }
     }
 
-    /// Opens a store of a node where the layout puts it. What is open already stays open.
+    /// Opens a store of a node where the layout puts it, or where coordinators do. What is open already stays open.
     pub(super) fn open_store(
         &mut self,
         position: usize,
@@ -155,7 +185,6 @@ impl Cluster {
         use_here: bool,
         watch: bool,
     ) {
-        let now = self.present();
         let plan = self.layout.store(store, persistent);
         let plan = plan.expect("a checked layout has a node for every primary");
         let known = &self.layout.nodes()[position];
@@ -163,47 +192,61 @@ impl Cluster {
         if (!plan.is_at(known) && !use_here) || self.nodes[position].is_zeek {
             return;
         }
+        self.place_store(position, store, plan, persistent);
+        self.open_placed(position, store);
+        if watch {
+            self.watch_store(position, store);
+        }
+    }
+
+    /// A store takes writes from now on, whether it is open or not.
+    fn place_store(
+        &mut self,
+        position: usize,
+        store: &StoreName,
+        plan: StorePlan,
+        is_persistent: bool,
+    ) {
+        let now = self.clock(position);
         let Some(life) = &self.nodes[position].life else {
             return;
         };
-        let placement = plan.placement(known, &life.stores.budget);
-        let is_persistent = matches!(
-            placement,
-            Placement::Primary {
-                backend: Some(_),
-                ..
-            }
-        );
-        if is_persistent {
-            let disk = (position, store.clone());
-            self.disks.kept.entry(disk).or_default();
-        }
         let mut stores = life.stores.lock();
         let number = stores.len() as u64 + 1;
-        let open = stores.entry(store.clone()).or_insert_with(|| {
+        stores.entry(store.clone()).or_insert_with(|| {
             let config = InstanceConfig {
                 endpoint: life.id,
                 number,
                 frame_limit: FRAME_LIMIT,
                 rival_patience: RIVAL_PATIENCE,
             };
+            let mut instance = Instance::new(store.clone(), config, now);
+            instance.sabotage_copies(self.boxes.of_copies);
             Open {
-                instance: Instance::new(store.clone(), config, now),
+                instance,
                 plan,
-                is_persistent: persistent,
+                is_persistent,
                 is_watched: false,
-                is_at_primary: matches!(placement, Placement::Primary { .. }),
-                listens_to_broker: false,
+                is_waiting: true,
+                follows: None,
+                listens: Listens::default(),
                 wake: None,
+                due_at_once: 0,
+                clock: SteadyClock::new(now.mono, now.wall),
             }
         });
-        let mut heard = Vec::new();
-        if watch && !open.is_watched {
-            open.is_watched = true;
+    }
+
+    fn watch_store(&mut self, position: usize, store: &StoreName) {
+        let begins = |open: &mut Open, _| {
+            if std::mem::replace(&mut open.is_watched, true) {
+                return Vec::new();
+            }
             open.instance.set_watched(true);
             // What is there comes first.
             let entries = open.instance.entries().into_iter();
-            heard.extend(entries.flat_map(Entries::in_order).map(|(key, entry)| {
+            let entries = entries.flat_map(Entries::in_order);
+            let there = entries.map(|(key, entry)| {
                 Heard::Changed(StoreEvent::Put {
                     key: key.clone(),
                     value: entry.value.clone(),
@@ -211,12 +254,10 @@ impl Cluster {
                     old: None,
                     amendment: None,
                 })
-            }));
-        }
-        drop(stores);
-        // Everybody hears of it before anything of it is said.
-        self.subscribe_to_stores(position);
-        self.with_store(position, store, |instance| instance.open(placement, now));
+            });
+            there.collect()
+        };
+        let heard = self.with_open(position, store, begins).unwrap_or_default();
         self.hear(position, store, heard);
         self.store_did(position, store);
     }
@@ -230,10 +271,9 @@ impl Cluster {
         within: Option<Duration>,
         token: u64,
     ) {
-        let now = self.present();
         let settings = &self.layout.nodes()[position].settings;
         let within = within.unwrap_or_else(|| settings.duration("stores.mutation_buffer_interval"));
-        let outcome = self.with_store(position, store, |instance| {
+        let outcome = self.with_store(position, store, |instance, now| {
             let deadline = now.mono.after(within);
             instance.write(op, level, token, Some(deadline), now)
         });
@@ -245,20 +285,20 @@ impl Cluster {
 
     /// Something happens to a node's store.
     pub(super) fn store_happens(&mut self, at: u64, position: usize, item: StoreItem) {
-        let now = self.present();
         let store = match item {
             StoreItem::Wake { store } => {
-                let life = self.nodes[position].life.as_ref();
-                let mut stores = life.map(|life| life.stores.lock());
-                let open = stores.as_mut().and_then(|stores| stores.get_mut(&store));
-                if let Some(open) = open.filter(|open| open.wake == Some(at)) {
-                    open.wake = None;
-                    open.instance.tick(now);
+                let is_due = |open: &mut Open, _| {
+                    let is_due = open.wake == Some(at);
+                    open.wake = open.wake.filter(|_| !is_due);
+                    is_due
+                };
+                if self.with_open(position, &store, is_due) == Some(true) {
+                    self.with_store(position, &store, Instance::tick);
                 }
                 store
             }
             StoreItem::Listening { store } => {
-                self.with_store(position, &store, |instance| instance.listening(now));
+                self.with_store(position, &store, Instance::listening);
                 store
             }
             StoreItem::Loaded { store, limit } => {
@@ -266,14 +306,20 @@ impl Cluster {
                 let disk = self.disks.kept.get_mut(&(position, store.clone()));
                 let disk = disk.filter(|_| is_readable);
                 let restored = disk.and_then(|disk| Restored::load(disk, limit).ok());
-                self.with_store(position, &store, |instance| instance.loaded(restored, now));
+                self.with_store(position, &store, |instance, now| {
+                    instance.loaded(restored, now);
+                });
                 store
             }
             StoreItem::Committed { store, commit } => {
+                let is_full = self.is_disk_full(position);
                 let disk = self.disks.kept.get_mut(&(position, store.clone()));
+                let disk = disk.filter(|_| !is_full);
                 let kept = disk.is_some_and(|disk| disk.commit(&commit).is_ok());
                 let failed = (!kept).then_some(commit);
-                self.with_store(position, &store, |instance| instance.committed(failed, now));
+                self.with_store(position, &store, |instance, now| {
+                    instance.committed(failed, now);
+                });
                 store
             }
         };
@@ -288,12 +334,11 @@ impl Cluster {
         topic: &Topic,
         payload: &[u8],
     ) {
-        let now = self.present();
         let name = if let Some((name, for_master)) = StoreName::of_broker_topic(topic.as_bytes()) {
             let name = StoreName::new(name).expect("a store's topic has its name");
             let command = BrokerCommand::decode(payload).expect("it was encoded by a store");
-            self.with_store(position, &name, |instance| {
-                if instance.is_primary() == for_master && command.sender.endpoint == from {
+            self.with_store(position, &name, |instance, now| {
+                if hears(instance, for_master) && command.sender.endpoint == from {
                     instance.receive_broker(command, now);
                 }
             });
@@ -303,8 +348,8 @@ impl Cluster {
             let (name, for_primary) = addressee.expect("it was encoded by a store");
             let name = StoreName::new(name).expect("a store's message has its name");
             let message = StoreMessage::decode(payload).expect("it was encoded by a store");
-            self.with_store(position, &name, |instance| {
-                if instance.is_primary() == for_primary {
+            self.with_store(position, &name, |instance, now| {
+                if hears(instance, for_primary) {
                     instance.receive(from, message, now);
                 }
             });
@@ -328,45 +373,67 @@ impl Cluster {
     }
 
     pub(super) fn store_lost(&mut self, position: usize, endpoint: EndpointId) {
-        let now = self.present();
         for store in self.stores_of(position) {
-            self.with_store(position, &store, |instance| instance.lost(endpoint, now));
+            self.with_store(position, &store, |instance, now| {
+                instance.lost(endpoint, now);
+            });
             self.store_did(position, &store);
         }
     }
 
     pub(super) fn store_discovered(&mut self, position: usize) {
-        let now = self.present();
         for store in self.stores_of(position) {
-            self.with_store(position, &store, |instance| instance.discovered(now));
+            self.with_store(position, &store, Instance::discovered);
             self.store_did(position, &store);
         }
     }
 
-    fn stores_of(&self, position: usize) -> Vec<StoreName> {
+    pub(super) fn stores_of(&self, position: usize) -> Vec<StoreName> {
         let life = self.nodes[position].life.as_ref();
         life.map(|life| life.stores.lock().keys().cloned().collect())
             .unwrap_or_default()
     }
 
+    /// Hands a fact to a store. A process that was stopped finds that out before it does anything.
     fn with_store<R>(
         &self,
         position: usize,
         store: &StoreName,
-        act: impl FnOnce(&mut Instance) -> R,
+        act: impl FnOnce(&mut Instance, Now) -> R,
     ) -> Option<R> {
-        self.with_open(position, store, |open| act(&mut open.instance))
+        let lease_end = self.nodes[position].life.as_ref()?.lease_end;
+        let looks = self.boxes.neglect != Neglect::Suspension;
+        self.with_open(position, store, |open, now| {
+            if open.follows.is_some() && looks {
+                open.instance.suspend(now.mono >= lease_end, now);
+            }
+            act(&mut open.instance, now)
+        })
     }
 
+    /// Looks at a store, with the time that it goes by.
     fn with_open<R>(
         &self,
         position: usize,
         store: &StoreName,
-        act: impl FnOnce(&mut Open) -> R,
+        act: impl FnOnce(&mut Open, Now) -> R,
     ) -> Option<R> {
+        let Now { mono, wall } = self.clock(position);
         let life = self.nodes[position].life.as_ref()?;
         let mut stores = life.stores.lock();
-        Some(act(stores.get_mut(store)?))
+        let open = stores.get_mut(store)?;
+        let wall = open.clock.read(mono, wall);
+        Some(act(open, Now { mono, wall }))
+    }
+}
+
+/// Whether a message for a primary, or one for clones, is for this store.
+fn hears(instance: &Instance, for_primary: bool) -> bool {
+    let hears = instance.hears();
+    if for_primary {
+        hears.for_primary
+    } else {
+        hears.for_clones
     }
 }
 

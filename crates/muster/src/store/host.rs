@@ -260,7 +260,7 @@ impl Host {
             if known.is_some_and(|known| known.group.changed >= copies.group.changed) {
                 return;
             }
-            let assignment = copies.assignment();
+            let assignment = copies.group.assignment();
             let kind = copies.backend.as_ref().map(|_| copies.kind);
             let config = copies.config.clone();
             inner.copies = Some(copies);

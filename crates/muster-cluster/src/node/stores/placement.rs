@@ -5,7 +5,7 @@ use muster_data::Record;
 use muster_store::{CloneConfig, Placement, PrimaryConfig, StoreBudget, StoreName};
 use muster_wire::Topic;
 
-use crate::coordination::{StoreWanted, event};
+use crate::coordination::{StoreGroup, StoreWanted, event};
 use crate::layout::{Layout, Node, StoreBackend, StorePlan};
 
 /// The event by which a node asks the node that should have a store's primary to open it.
@@ -81,6 +81,15 @@ pub fn primary_config(node: &Node, budget: &StoreBudget) -> PrimaryConfig {
         limit: node.settings.size("stores.memory_limit"),
         budget: budget.clone(),
         ..PrimaryConfig::default()
+    }
+}
+
+/// Returns how a node keeps a copy of a store by a decision of the coordinators.
+pub fn copy_config(node: &Node, budget: &StoreBudget, group: &StoreGroup) -> PrimaryConfig {
+    PrimaryConfig {
+        // Who wants one copy only has what one copy has.
+        alone_durable: group.copies > 1,
+        ..primary_config(node, budget)
     }
 }
 

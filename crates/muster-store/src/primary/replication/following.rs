@@ -5,8 +5,8 @@ use std::time::Duration;
 use muster_wire::{EndpointId, Mono};
 
 use super::fetching::{Fetched, Fetching};
-#[cfg(test)]
-use super::simulation::Sabotage;
+#[cfg(any(test, feature = "simulation"))]
+use super::sabotage::Sabotage;
 use super::{Log, Primary, Role};
 use crate::backend::Commit;
 use crate::clone::differences;
@@ -256,7 +256,7 @@ impl Primary {
             }
         }
         let upto = replicate.committed.min(following.matched);
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulation"))]
         let upto = match replication.broken {
             Sabotage::MakesAtOnce => following.matched,
             _ => upto,
@@ -371,7 +371,7 @@ impl Primary {
             changes,
             writers,
         } = fetched;
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulation"))]
         let writers = if self.breaks(Sabotage::ForgetsWriters) {
             Vec::new()
         } else {

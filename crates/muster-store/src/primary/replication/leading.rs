@@ -3,8 +3,8 @@
 use muster_wire::EndpointId;
 
 use super::peers::{Peer, SEND_AGAIN, TELL_COMMITTED};
-#[cfg(test)]
-use super::simulation::Sabotage;
+#[cfg(any(test, feature = "simulation"))]
+use super::sabotage::Sabotage;
 use super::{Leading, Primary, Role};
 use crate::op::Writer;
 use crate::protocol::{
@@ -46,7 +46,7 @@ impl Primary {
         message: StoreMessage,
         now: Now,
     ) {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulation"))]
         self.acknowledge_former(from, &message);
         if !self.leads() {
             return self.hear_primary(from, message, now);
@@ -70,7 +70,7 @@ impl Primary {
     }
 
     /// A broken rule: one who was the primary is told that this copy has what it sends.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "simulation"))]
     fn acknowledge_former(&mut self, from: EndpointId, message: &StoreMessage) {
         if let StoreMessage::Replicate(it) = message
             && it.epoch < self.epoch
@@ -98,7 +98,7 @@ impl Primary {
     }
 
     fn ask(&mut self, from: EndpointId, request: u64, query: Query) {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulation"))]
         let at_once = self.breaks(Sabotage::AnswersAtOnce);
         let Some((leading, log, _)) = self.leading() else {
             return;
@@ -116,7 +116,7 @@ impl Primary {
             log.push(LogEntry::nothing());
         }
         let behind = log.last();
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulation"))]
         let behind = if at_once { 0 } else { behind };
         leading.questions.push_back(Question {
             from,
@@ -211,13 +211,13 @@ impl Primary {
         }
         self.tell_held(now);
         self.answer_questions();
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulation"))]
         let commits_alone = self.breaks(Sabotage::CommitsAlone);
         let Some((leading, log, _)) = self.leading() else {
             return;
         };
         let upto = leading.peers.index(log.last());
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulation"))]
         let upto = if commits_alone { log.last() } else { upto };
         if upto > log.committed() {
             let told = self.make_committed(upto, now.mono);
@@ -438,7 +438,7 @@ impl Primary {
     /// Asks the coordinators for what is due.
     fn request(&mut self, now: Now) {
         let durable = self.commit_queue.is_some().then(|| self.own_durable());
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulation"))]
         let counts_late = self.breaks(Sabotage::CountsNewcomersLate);
         let Some((leading, log, assignment)) = self.leading() else {
             return;
@@ -447,7 +447,7 @@ impl Primary {
         let requests = leading
             .peers
             .requests((log.last(), log.committed()), durable, now.mono);
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulation"))]
         if counts_late {
             leading.peers.iter_mut().for_each(Peer::gives_up);
         }

@@ -126,6 +126,12 @@ impl Peer {
         self.index.max(self.began)
     }
 
+    /// When entries that it does not say to have are sent again.
+    fn sends_again(&self) -> Option<Mono> {
+        let waits = self.is_attached && self.sent > self.has();
+        waits.then_some(self.send_again)
+    }
+
     /// What the coordinators are to be asked because of it, if it is time for that.
     fn request(
         &mut self,
@@ -258,13 +264,17 @@ impl Peers {
             let stuck = peer.in_sync && !(peer.is_attached && peer.index >= last);
             let stuck = stuck.then(|| peer.progress.after(STUCK).max(peer.ask_at));
             let joined = peer.is_proposed.then_some(peer.ask_at);
-            let waits = peer.is_attached && peer.sent > peer.has();
-            let again = waits.then_some(peer.send_again);
+            let again = peer.sends_again();
             [stuck, joined, again, peer.tell_at, peer.awaited_until]
                 .into_iter()
                 .flatten()
                 .min()
         };
         self.0.iter().filter_map(due).min()
+    }
+
+    /// When something is to be sent again, which is all that is done while nothing can be decided.
+    pub(super) fn next_sending(&self) -> Option<Mono> {
+        self.0.iter().filter_map(Peer::sends_again).min()
     }
 }

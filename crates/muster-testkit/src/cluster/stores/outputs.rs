@@ -1,22 +1,33 @@
 //! What simulated stores want done, done in simulated time.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use muster_cluster::node::{Input, OpenStore};
-use muster_store::{Commit, Instance, Notice, Output, Severity, StoreName};
+use muster_store::{Commit, Notice, Output, Severity, StoreName};
 use muster_wire::mesh::topic_of;
-use muster_wire::{EndpointId, Filter, Kind, Mono, Topic};
+use muster_wire::{Class, EndpointId, Filter, Kind, Topic};
 
+use super::handles::OF_TEST;
 use super::{Heard, Open, answer};
 use crate::agenda::{Item, StoreItem};
 use crate::cluster::Cluster;
+
+/// How often a store that may not decide alone looks whether it may again.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// A store that has something to do at once so many times in a row has so for ever.
+const RESTLESS: u32 = 100_000;
 
 impl Cluster {
     /// Does what a store wants done.
     pub(super) fn store_did(&mut self, position: usize, store: &StoreName) {
         let mut heard = Vec::new();
-        while let Some(Some(output)) = self.with_store(position, store, Instance::poll) {
+        let poll = |open: &mut Open, _| open.instance.poll();
+        while let Some(Some(output)) = self.with_open(position, store, poll) {
             self.store_wants(position, store, output, &mut heard);
         }
+        self.look_at_part(position, store);
         self.hear(position, store, heard);
         self.wake_store(position, store);
     }
@@ -43,7 +54,7 @@ impl Cluster {
                 }
             }
             Output::ListenToBroker(listens) => {
-                let listening = |open: &mut Open| open.listens_to_broker = listens;
+                let listening = |open: &mut Open, _| open.listens.to_broker = listens;
                 self.with_open(position, store, listening);
                 self.subscribe_to_stores(position);
                 if listens {
@@ -55,12 +66,14 @@ impl Cluster {
             Output::AskToOpen => self.ask_to_open(position, store),
             Output::FindRival => {
                 let rival = self.rival_of(position, store);
-                self.with_store(position, store, |instance| instance.rival_found(rival));
+                self.with_open(position, store, |open, _| {
+                    open.instance.rival_found(rival);
+                });
             }
             Output::Load { limit } => {
+                let wait = self.disk_works(position, store);
                 let store = store.clone();
-                let latency = self.random.nanos(&self.disk_latency);
-                self.add_store_item(position, latency, StoreItem::Loaded { store, limit });
+                self.add_store_item(position, wait, StoreItem::Loaded { store, limit });
             }
             Output::Commit(commit) => self.commit(position, store, commit),
             Output::OpenFailed => {
@@ -75,12 +88,14 @@ impl Cluster {
                     heard.extend(left.into_iter().filter_map(answer));
                 }
             }
+            Output::Request { epoch, request } => {
+                self.ask_coordinators(position, store, epoch, request);
+            }
             Output::Changed(change) => heard.push(Heard::Changed(change.event)),
             settled @ Output::Settled(_) => heard.extend(answer(settled)),
             // Those of Broker go to direct peers of version 1, none of which has stores here; frameworks read their own
-            // node's copy, which they may do at any time. These clusters have no coordinators.
-            Output::Request { .. }
-            | Output::BrokerToClone(..)
+            // node's copy, which they may do at any time.
+            Output::BrokerToClone(..)
             | Output::BrokerToMaster(..)
             | Output::BrokerSnapshot(_)
             | Output::Opened
@@ -101,23 +116,23 @@ impl Cluster {
     }
 
     fn broadcast(&mut self, position: usize, topic: &Topic, bytes: Vec<u8>) {
-        self.publish(position, Kind::Command, topic, &Bytes::from(bytes));
+        let bytes = Bytes::from(bytes);
+        self.publish(position, Class::Event, Kind::Command, topic, &bytes);
     }
 
     /// Subscribes to what the node and its stores listen to.
     pub(super) fn subscribe_to_stores(&mut self, position: usize) {
-        let now = Mono(self.now);
+        let now = self.clock(position).mono;
         let Some(life) = &mut self.nodes[position].life else {
             return;
         };
         let mut topics: Vec<Topic> = life.process.subscriptions().to_vec();
         for (name, open) in life.stores.lock().iter() {
-            if open.is_at_primary {
+            if open.listens.to_writers {
                 topics.extend([name.primary_topic(), name.broker_master_topic()]);
-            } else {
-                topics.push(name.clone_topic());
             }
-            topics.extend(open.listens_to_broker.then(|| name.broker_clone_topic()));
+            topics.extend(open.listens.to_primary.then(|| name.clone_topic()));
+            topics.extend(open.listens.to_broker.then(|| name.broker_clone_topic()));
         }
         let filter = Filter::from_prefixes(topics.iter().map(Topic::as_bytes));
         if let Some(endpoint) = &mut life.endpoint {
@@ -127,10 +142,19 @@ impl Cluster {
     }
 
     pub(super) fn commit(&mut self, position: usize, store: &StoreName, commit: Commit) {
+        let wait = self.disk_works(position, store);
         let store = store.clone();
-        let latency = self.random.nanos(&self.disk_latency);
         let item = StoreItem::Committed { store, commit };
-        self.add_store_item(position, latency, item);
+        self.add_store_item(position, wait, item);
+    }
+
+    /// Returns how long it takes until a store's disk has done one thing more.
+    fn disk_works(&mut self, position: usize, store: &StoreName) -> u64 {
+        let takes = self.disk_takes(position);
+        let disk = (position, store.clone());
+        let until = self.disks.until.entry(disk).or_default();
+        *until = (*until).max(self.now) + takes;
+        *until - self.now
     }
 
     /// Asks the node that should have the primary, by an event as any other.
@@ -142,7 +166,7 @@ impl Cluster {
             Some((topic, OpenStore::event(store, open.is_persistent)))
         });
         if let Some((topic, event)) = asked {
-            self.publish(position, Kind::Data, &topic, &event);
+            self.publish(position, Class::Event, Kind::Data, &topic, &event);
         }
     }
 
@@ -152,7 +176,8 @@ impl Cluster {
         let up = life.endpoint.as_ref()?.mesh().up();
         (0..self.nodes.len()).find_map(|other| {
             let id = self.nodes[other].life.as_ref()?.id;
-            let is_primary = self.with_store(other, store, |it| it.is_primary()) == Some(true);
+            let is_primary = |open: &mut Open, _| open.instance.is_primary();
+            let is_primary = self.with_open(other, store, is_primary) == Some(true);
             (up.contains(&id) && is_primary).then_some(id)
         })
     }
@@ -165,30 +190,57 @@ impl Cluster {
     }
 
     pub(super) fn wake_store(&mut self, position: usize, store: &StoreName) {
-        let now = self.present();
         let Some(life) = &self.nodes[position].life else {
             return;
         };
-        let mut stores = life.stores.lock();
-        let Some(open) = stores.get_mut(store) else {
+        let lease_end = life.lease_end;
+        let next = self.with_open(position, store, |open, now| {
+            let next = open.instance.next_tick(now);
+            let is_suspended = open.follows.is_some() && now.mono >= lease_end;
+            let again = now.mono.after(LOOK_AGAIN);
+            (if is_suspended { next.min(again) } else { next }, open.wake)
+        });
+        let Some((next, wake)) = next.filter(|(next, _)| next.0 != u64::MAX) else {
             return;
         };
-        let next = open.instance.next_tick(now);
-        let at = next.0.max(self.now + 1_000);
-        if next.0 == u64::MAX || open.wake.is_some_and(|wake| wake <= at) {
-            return;
+        let at = self.true_time(position, next).max(self.now + 1_000);
+        self.look_at_rest(position, store, at == self.now + 1_000);
+        if wake.is_none_or(|wake| wake > at) {
+            self.wake_store_at(position, store, at);
         }
-        open.wake = Some(at);
-        drop(stores);
+    }
+
+    /// Whoever has done what is due waits for something.
+    fn look_at_rest(&self, position: usize, store: &StoreName, is_due: bool) {
+        let times = self.with_open(position, store, |open, _| {
+            open.due_at_once = if is_due { open.due_at_once + 1 } else { 0 };
+            open.due_at_once
+        });
+        let node = &self.nodes[position].name;
+        assert!(
+            times.is_none_or(|times| times < RESTLESS),
+            "store {store} of {node} is never done"
+        );
+    }
+
+    pub(in crate::cluster) fn wake_store_at(
+        &mut self,
+        position: usize,
+        store: &StoreName,
+        at: u64,
+    ) {
+        self.with_open(position, store, |open, _| open.wake = Some(at));
+        let wait = at - self.now;
         let store = store.clone();
-        let (node, life) = (position, self.nodes[position].lives);
-        let item = StoreItem::Wake { store };
-        self.agenda.add(at, Item::Store { node, life, item });
+        self.add_store_item(position, wait, StoreItem::Wake { store });
     }
 
     pub(super) fn hear(&mut self, position: usize, store: &StoreName, heard: Vec<Heard>) {
         for heard in heard {
             match heard {
+                Heard::Answer(token, outcome) if token >= OF_TEST => {
+                    self.outcomes.insert(token, Some(outcome));
+                }
                 Heard::Changed(event) => self.step(
                     position,
                     Input::StoreChanged {

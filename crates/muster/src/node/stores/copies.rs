@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_cluster::coordination::{StoreGroup, event, voters};
-use muster_cluster::node::{StoreAuthority, primary_config};
+use muster_cluster::node::{StoreAuthority, copy_config};
 use muster_cluster::{Layout, StorePlan};
-use muster_store::{PrimaryConfig, Sqlite, StoreName};
+use muster_store::{Sqlite, StoreName};
 use muster_wire::{Class, Topic};
 
 use super::{NodeStores, sqlite_options};
@@ -38,7 +38,7 @@ impl NodeStores {
             let Ok(name) = StoreName::new(&name) else {
                 continue;
             };
-            let is_to_keep = self.is_to_keep(&group);
+            let is_to_keep = group.names(self.0.endpoint.id());
             let persistent = group.persistent;
             self.0.groups().insert(name.clone(), group);
             match self.find(&name) {
@@ -48,13 +48,6 @@ impl NodeStores {
                 None => {}
             }
         }
-    }
-
-    /// Whether this process has a copy of a store, or is to have one.
-    fn is_to_keep(&self, group: &StoreGroup) -> bool {
-        let me = self.0.endpoint.id();
-        let mut copies = group.in_sync.iter().chain(&group.joining);
-        copies.any(|copy| copy.life == me)
     }
 
     /// Does what was decided about a store that is open.
@@ -68,11 +61,7 @@ impl NodeStores {
             return;
         };
         let backend = group.persistent.then(|| self.open_file(&plan, &group));
-        let config = PrimaryConfig {
-            // Who wants one copy only has what one copy has.
-            alone_durable: group.copies > 1,
-            ..primary_config(&self.0.node, &self.0.budget)
-        };
+        let config = copy_config(&self.0.node, &self.0.budget, &group);
         store.assign(Copies {
             group,
             config,
@@ -169,14 +158,7 @@ impl NodeStores {
         let is_wanted = match &group {
             // A process of Zeek's may have it.
             None => !is_elsewhere(&self.0.endpoint, name),
-            Some(group) => {
-                let me = self.0.endpoint.id();
-                let is_here = group.primary.as_ref().is_some_and(|it| it.life == me);
-                let is_kept_so = group.copies == wanted.copies
-                    && group.min_copies == wanted.min_copies
-                    && group.candidates == wanted.candidates;
-                is_here && !is_kept_so
-            }
+            Some(group) => wanted.is_news_of_primary(group, self.0.endpoint.id()),
         };
         if !is_wanted {
             return;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use muster_cluster::coordination::{CopyJoined, CopyStuck, StoreCopy, StoreGroup, event};
-use muster_store::{Assignment, Backend, CopyRequest, PrimaryConfig, StoreName};
-use muster_wire::{Class, EndpointId, Mono, Topic};
+use muster_cluster::coordination::StoreGroup;
+use muster_store::{Backend, CopyRequest, PrimaryConfig, StoreName};
+use muster_wire::{Class, Mono, Topic};
 
 use crate::endpoint::Publisher;
 
@@ -57,20 +57,6 @@ impl Copies {
         self.lease.is_over(now)
     }
 
-    /// What a store's instance is told.
-    pub(super) fn assignment(&self) -> Assignment {
-        let group = &self.group;
-        let life = |copy: &StoreCopy| copy.life;
-        Assignment {
-            epoch: group.changed,
-            began: group.began,
-            primary: group.primary.as_ref().map(life),
-            in_sync: group.in_sync.iter().map(life).collect(),
-            joining: group.joining.as_ref().map(life),
-            min_copies: usize::try_from(group.min_copies).unwrap_or(usize::MAX),
-        }
-    }
-
     /// Asks the coordinators for a decision. The primary repeats it until they have made one.
     pub(super) fn request(
         &self,
@@ -79,34 +65,11 @@ impl Copies {
         request: CopyRequest,
         publisher: &mut Publisher,
     ) {
-        let (CopyRequest::Joined(endpoint) | CopyRequest::Stuck(endpoint)) = request;
-        let Some(node) = self.node_of(endpoint) else {
+        let Some(payload) = self.group.asks(store, epoch, request).map(Bytes::from) else {
             return;
         };
-        let (store, life) = (store.to_string(), endpoint.to_string());
-        let payload = match request {
-            CopyRequest::Joined(_) => event(&CopyJoined {
-                store,
-                epoch,
-                node,
-                life,
-            }),
-            CopyRequest::Stuck(_) => event(&CopyStuck {
-                store,
-                epoch,
-                node,
-                life,
-            }),
-        };
-        let payload = Bytes::from(payload);
         for topic in self.coordinators.iter() {
             let _ = publisher.publish_encoded(topic, payload.clone(), Class::Control);
         }
-    }
-
-    fn node_of(&self, life: EndpointId) -> Option<String> {
-        let mut copies = self.group.in_sync.iter().chain(&self.group.joining);
-        let copy = copies.find(|copy| copy.life == life)?;
-        Some(copy.node.clone())
     }
 }
