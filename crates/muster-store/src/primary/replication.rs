@@ -360,10 +360,10 @@ impl Primary {
 
     /// Makes what is committed up to an index. Returns what its writers are told.
     fn make_committed(&mut self, upto: u64, now: Mono) -> BTreeMap<Writer, Results> {
-        let mut told: BTreeMap<Writer, Results> = BTreeMap::new();
         let Some(replication) = self.replication.as_mut() else {
-            return told;
+            return BTreeMap::new();
         };
+        let mut runs: Vec<Run> = Vec::new();
         while replication.log.committed() < upto
             && let Some((entry, changes)) = replication.log.commit()
         {
@@ -375,27 +375,14 @@ impl Primary {
             }
             let LogEntry { by, answer, edit } = entry;
             if let Some((writer, number)) = by {
-                replication.pending.end(writer, number);
-                self.state.skip(writer, number);
-                let session = self.sessions.of(writer, now);
-                session.note(number, [answer.clone()]);
-                let results = told.entry(writer).or_insert_with(|| Results {
-                    instance: writer.instance,
-                    timeline: self.timeline,
-                    epoch: self.epoch,
-                    next: number,
-                    durable: 0,
-                    failed: 0,
-                    number,
-                    answers: Vec::new(),
-                });
-                if results.next != number {
-                    // The writer has given up what is missing, and with it all that came before.
-                    results.number = number;
-                    results.answers.clear();
+                match runs.last_mut() {
+                    Some(run) if run.goes_on_with(writer, number) => run.answers.push(answer),
+                    _ => runs.push(Run {
+                        writer,
+                        first: number,
+                        answers: vec![answer],
+                    }),
                 }
-                results.next = number + 1;
-                results.answers.push(answer);
             }
             if let Some(edit) = edit {
                 let known = replication.pending.made(changes, &edit);
@@ -414,6 +401,36 @@ impl Primary {
                 }
                 self.untold.push(change);
             }
+        }
+        let mut told: BTreeMap<Writer, Results> = BTreeMap::new();
+        for run in runs {
+            let Run {
+                writer,
+                first,
+                answers,
+            } = run;
+            let next = first + answers.len() as u64;
+            replication.pending.end(writer, next - 1);
+            self.state.skip(writer, next - 1);
+            let session = self.sessions.of(writer, now);
+            session.note(first, answers.iter().cloned());
+            let results = told.entry(writer).or_insert_with(|| Results {
+                instance: writer.instance,
+                timeline: self.timeline,
+                epoch: self.epoch,
+                next: first,
+                durable: 0,
+                failed: 0,
+                number: first,
+                answers: Vec::new(),
+            });
+            if results.next != first {
+                // The writer has given up what is missing, and with it all that came before.
+                results.number = first;
+                results.answers.clear();
+            }
+            results.next = next;
+            results.answers.extend(answers);
         }
         told
     }
@@ -580,6 +597,20 @@ impl Replication {
     fn is_in_sync(&self) -> bool {
         // What it has without gaps is of this history.
         self.holds == self.assignment.began && self.holds != 0
+    }
+}
+
+/// The answers to commands of one writer that follow one another.
+#[derive(Debug)]
+struct Run {
+    writer: Writer,
+    first: u64,
+    answers: Vec<Answer>,
+}
+
+impl Run {
+    fn goes_on_with(&self, writer: Writer, number: u64) -> bool {
+        self.writer == writer && self.first + self.answers.len() as u64 == number
     }
 }
 

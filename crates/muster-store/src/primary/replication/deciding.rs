@@ -16,6 +16,13 @@ impl Primary {
         pending.or_else(|| self.state.last_of(writer))
     }
 
+    /// Commands of a writer are decided, the last one with this number.
+    fn note_decided(&mut self, writer: Writer, last: Option<u64>) {
+        if let (Some(replication), Some(last)) = (&mut self.replication, last) {
+            replication.pending.note(writer, last);
+        }
+    }
+
     /// Takes commands of a writer. Those that were answered are answered again at once; all others when all copies have them.
     pub(super) fn decide_write(&mut self, from: EndpointId, write: WriteBatch, now: Now) {
         let writer = Writer {
@@ -28,6 +35,7 @@ impl Primary {
         // A writer that does not wait for what is below has given it up.
         let next = decided.max(write.first_open).max(1);
         let mut answers = Vec::new();
+        let mut last = None;
         if write.number <= next {
             for (number, (op, level)) in (write.number..).zip(write.ops) {
                 if number <= made {
@@ -38,9 +46,11 @@ impl Primary {
                         break; // it is sent again
                     }
                     self.decide(Some((writer, number)), op, level, now);
+                    last = Some(number);
                 }
             }
         }
+        self.note_decided(writer, last);
         if self.holds_for(writer) {
             return; // the answers are on their way
         }
@@ -79,6 +89,7 @@ impl Primary {
     ) -> Answer {
         let number = self.last_decided(writer).unwrap_or(0) + 1;
         let answer = self.decide(Some((writer, number)), op, Level::Applied, now);
+        self.note_decided(writer, Some(number));
         self.advance(now);
         answer
     }
@@ -119,9 +130,6 @@ impl Primary {
                 (answer, Some(event))
             }
         };
-        if let Some((writer, number)) = by {
-            replication.pending.note(writer, number);
-        }
         replication.log.push(LogEntry {
             by,
             answer: answer.clone(),
