@@ -1,6 +1,7 @@
 //! What the simulator does not look at: single rules of one or a few endpoints.
 
 mod fences;
+mod waiting_links;
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Decision, Mesh, Settled, is_due};
 use crate::EndpointId;
+use crate::mesh::hold_down;
 use crate::mesh::membership::{Change, Sight};
 use crate::time::Mono;
 
@@ -136,6 +137,7 @@ impl Mesh {
         for id in &changed {
             if self.sight(*id) == Sight::OutOfReach {
                 self.unreachable.begin(*id, now);
+                self.needs_link(*id, now);
             } else {
                 self.unreachable.end(*id);
             }
@@ -157,6 +159,14 @@ impl Mesh {
         self.look_at_guests(now);
         if self.ready && self.membership.has_settling() {
             self.look_for_agreement(now);
+        }
+    }
+
+    /// Somebody who was up is out of reach: a link with it that has only made paths better, and waits to be announced, is needed now.
+    fn needs_link(&mut self, id: EndpointId, now: Mono) {
+        let waits = self.neighbours.contains_key(&id) && !self.announced.contains(&id);
+        if self.identity.transit && waits && self.membership.up().contains(&id) {
+            self.hold_down.changed(hold_down::Change::Loss, now);
         }
     }
 
