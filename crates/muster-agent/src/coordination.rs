@@ -1,6 +1,7 @@
 //! The agent's part among the coordinators of its cluster.
 
 mod groups;
+mod reach;
 mod voter_file;
 mod work;
 mod writing;

@@ -4,6 +4,7 @@ use muster::EndpointConfig;
 use muster_coordination::Part;
 use muster_test_support::within;
 
+use super::super::groups::StoreAction;
 use super::*;
 
 const ALONE: &str = "[box.a]\naddress = \"127.0.0.1\"\n[box.b]\naddress = \"127.0.0.2\"\n\
