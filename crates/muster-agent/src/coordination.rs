@@ -1,5 +1,6 @@
 //! The agent's part among the coordinators of its cluster.
 
+mod fences;
 mod groups;
 mod reach;
 mod voter_file;

@@ -19,6 +19,7 @@ use muster_wire::zeek::Message;
 use muster_wire::{Class, EndpointId, Mono, QueueLimits, Topic};
 use tokio::sync::{mpsc, oneshot};
 
+use super::fences::Fences;
 use super::groups::{Away, Groups, StoreOrder};
 use super::reach::Reach;
 use super::writing::{Done, MOVE_AWAY, Writing};
@@ -139,6 +140,7 @@ pub(crate) struct Work {
     /// It gets a new file: what its coordinator wants done is of the past.
     is_renewing: bool,
     reach: Reach,
+    fences: Fences,
     problem: Option<String>,
     groups: Groups,
     away: Away,
@@ -168,6 +170,7 @@ impl Work {
             recovering: None,
             is_renewing: false,
             reach: Reach::default(),
+            fences: Fences::default(),
             problem: None,
             groups: Groups::default(),
             away: Away::default(),
@@ -296,6 +299,7 @@ impl Work {
         if now >= self.look_at {
             self.look_at = now.after(LOOK_EVERY);
             self.look_who_is_away();
+            self.look_at_fences(now).await;
         }
         if now >= self.ask_at {
             self.ask_at = now.after(ASK_EVERY);

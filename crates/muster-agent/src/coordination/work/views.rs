@@ -3,6 +3,7 @@
 use muster_cluster::coordination::{self, NotTaken, ViewChange, ViewUpdate, ViewWanted};
 use muster_coordination::Coordinator;
 use muster_wire::zeek::EventRef;
+use muster_wire::{EndpointId, Mono};
 
 use super::{Work, wall};
 use crate::mesh::agent_name;
@@ -34,7 +35,9 @@ impl Work {
                     if !is_first {
                         tracing::info!("node out: {node} {}", reason.text());
                     }
-                    self.endpoint.fence(life).await;
+                    if self.fences.hold() {
+                        self.endpoint.fence(life).await;
+                    }
                 }
                 ViewChange::In { life, .. } => self.endpoint.unfence(life).await,
                 ViewChange::Store { .. } => {}
@@ -49,6 +52,31 @@ impl Work {
             let update = ViewUpdate::whole(decided);
             // What this box's own coordinator says is never foreign for long.
             let _ = self.follow(&update).await;
+        }
+    }
+
+    /// Those who are out are fenced as long as this box would hear that they are in again.
+    pub(super) async fn look_at_fences(&mut self, now: Mono) {
+        let voters = self.config.voters.iter();
+        let is_there =
+            |voter: &&String| **voter == self.config.own || self.reach.reaches(&agent_name(voter));
+        let reaches_most = voters.filter(is_there).count() > self.config.voters.len() / 2;
+        if self.fences.look(reaches_most, now) {
+            let members = self.view.members();
+            let out: Vec<EndpointId> = members
+                .filter(|(_, member)| member.out.is_some())
+                .map(|(_, member)| member.life)
+                .collect();
+            for life in out {
+                if self.fences.hold() {
+                    self.endpoint.fence(life).await;
+                } else {
+                    self.endpoint.unfence(life).await;
+                }
+            }
+        }
+        if self.fences.waits() {
+            self.ask_all_for_view();
         }
     }
 
