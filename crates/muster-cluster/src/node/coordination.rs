@@ -6,8 +6,8 @@ use muster_wire::{Class, EndpointId, Mono, Topic};
 
 use super::{Effect, NodeLoop, Report, Severity, TroubleCause};
 use crate::coordination::{
-    Heard, Lease, LeaseAnswer, Leaving, NotTaken, Renew, Standing, StoreGroup, View, ViewChange,
-    ViewUpdate, ViewWanted, voters,
+    Heard, Lease, LeaseAnswer, Leaving, NotTaken, Renew, Renewal, Standing, StoreGroup, View,
+    ViewChange, ViewUpdate, ViewWanted, voters,
 };
 use crate::layout::{AGENT_PREFIX, Layout, NodeName};
 use crate::pools::PoolChange;
@@ -142,7 +142,7 @@ impl NodeLoop {
             return;
         };
         if !self.stopping
-            && let Some(number) = coordination.lease.renew(now)
+            && let Some(Renewal { number, to }) = coordination.lease.renew(now)
         {
             let renew = Renew {
                 node: self.core.node.name.to_string(),
@@ -150,8 +150,14 @@ impl NodeLoop {
                 incarnation: self.core.incarnation.0,
                 session: coordination.lease.session(),
                 number,
+                alone: Some(to.is_some()),
             };
-            self.tell_coordinators(&renew);
+            let mut voters = coordination.voters.iter();
+            let leader = voters.find(|(voter, _)| Some(voter) == to.as_ref());
+            match leader.map(|(_, topic)| topic.clone()) {
+                Some(topic) => self.send_to_coordinator(&topic, &renew),
+                None => self.tell_coordinators(&renew),
+            }
         }
         self.look_for_coordinators();
         self.look_at_standing();

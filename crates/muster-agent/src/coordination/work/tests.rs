@@ -159,6 +159,7 @@ async fn renews(mut publisher: Publisher, to: Topic, node: &'static str, of_box:
             incarnation: 1,
             session: 0,
             number,
+            alone: None,
         };
         let event = Bytes::from(coordination::event(&renew));
         let _ = publisher.publish_encoded(&to, event, Class::Control);
