@@ -1,6 +1,8 @@
 //! The agent's part among the coordinators of its cluster.
 
+mod fences;
 mod groups;
+mod reach;
 mod voter_file;
 mod work;
 mod writing;

@@ -86,6 +86,7 @@ impl Played {
                     incarnation,
                     session: 0,
                     number,
+                    alone: None,
                 });
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }

@@ -7,7 +7,7 @@
 //! - [`voters`]: on which boxes they are. Every node and agent computes it from the layout, and gets the same.
 //! - [`witnesses`]: which of these boxes have no nodes.
 //! - [`survival`]: which boxes may be away. [`stores_on_one_box`]: which stores are away with one.
-//! - [`Lease`]: a node renews it with each of them from its own loop, so a node whose loop hangs is out although its connections
+//! - [`Lease`]: a node renews it with them from its own loop, so a node whose loop hangs is out although its connections
 //!   live.
 //! - [`View`]: who is in, numbered by its epoch. Every node divides work among the same members.
 //! - [`StoreGroup`]: which nodes keep a store, and which of them has its primary. It is part of the view.
@@ -20,7 +20,7 @@ mod placement;
 mod stores;
 mod view;
 
-pub use lease::{Heard, LEASE, Lease, RENEW_EVERY, SILENCE, STOPPED, Standing};
+pub use lease::{Heard, LEASE, Lease, RENEW_EVERY, Renewal, SILENCE, STOPPED, Standing};
 pub use messages::{
     CopyJoined, CopyStuck, LeaseAnswer, Leaving, Renew, StoreWanted, ViewMember, ViewUpdate,
     ViewWanted, event,

@@ -5,6 +5,7 @@ mod founding;
 mod group;
 mod leading;
 mod reports;
+mod rounds;
 mod status;
 mod stores;
 #[cfg(test)]
@@ -363,7 +364,8 @@ impl Coordinator {
             (Carried::NAME, Some(voter)) if voter != self.config.me => {
                 if let Ok(carried) = arguments.to::<Carried>() {
                     let voter = voter.to_owned();
-                    self.run_group(|group, now| group.hears(&voter, &carried.message, now));
+                    self.run_group(|group, now| group.hears(&voter, &carried, now));
+                    self.answer_confirmed();
                 }
             }
             _ => {}

@@ -38,4 +38,6 @@ pub(crate) struct Founder {
 #[record(name = "Muster::consensus")]
 pub(crate) struct Carried {
     pub(crate) message: Vec<u8>,
+    /// The round of a leader's heartbeat, which the answer repeats. Former releases do not say it.
+    pub(crate) round: Option<u64>,
 }

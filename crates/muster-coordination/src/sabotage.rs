@@ -20,6 +20,8 @@ pub enum Sabotage {
     FoundsWithMost,
     /// A leader grants a lease to a session that is over.
     GrantsOldSessions,
+    /// A leader grants a lease alone without having found out that it still leads.
+    GrantsWithoutRound,
     /// The last copy of a store that is in sync leaves when it is out.
     LetsLastCopyLeave,
     /// A copy is in sync by a primary's word of an earlier epoch.

@@ -55,6 +55,8 @@ fn nobody_is_given_up_early_and_all_see_the_same() {
         all.left += account.left;
         all.epochs += account.epochs;
         all.silent += account.silent;
+        all.alone += account.alone;
+        all.isolated += account.isolated;
         all.ambushes += account.ambushes;
         all.moves += account.moves;
         all.promotions += account.promotions;
@@ -71,6 +73,8 @@ fn nobody_is_given_up_early_and_all_see_the_same() {
         all.wiped,
         all.left,
         all.silent,
+        all.alone,
+        all.isolated,
         all.ambushes,
         all.moves,
         all.promotions,
@@ -114,6 +118,11 @@ fn a_view_that_is_told_before_it_is_agreed_on_is_found() {
 #[test]
 fn a_lease_granted_to_a_session_that_is_over_is_found() {
     println!("{:?}", found(Sabotage::GrantsOldSessions, "I6"));
+}
+
+#[test]
+fn a_lease_that_a_leader_grants_alone_at_once_is_found() {
+    println!("{:?}", found(Sabotage::GrantsWithoutRound, "I6"));
 }
 
 #[test]

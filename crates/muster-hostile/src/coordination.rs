@@ -301,6 +301,7 @@ impl Recording {
                         incarnation: 1,
                         session: 0,
                         number: round,
+                        alone: Some(round.is_multiple_of(2)),
                     };
                     recording.all(SAYS, 4 + node, &event(&renew));
                 }
@@ -452,6 +453,7 @@ pub(crate) fn programs() -> Vec<Vec<u8>> {
         incarnation: u64::MAX,
         session: u64::MAX,
         number: u64::MAX,
+        alone: None,
     };
     programs.push(instruction(SAYS, 7, 0, &event(&renew)));
     programs.push(instruction(STALLS, 0, 0, &[]));

@@ -213,6 +213,16 @@ impl Endpoint {
         nodes.cloned().collect()
     }
 
+    /// Returns `true` if an endpoint of the mesh is in reach. Whoever was out of reach is in reach again as soon as a way leads there;
+    /// [`Status::EndpointDiscovered`] follows when messages surely pass both ways.
+    pub fn mesh_reaches(&self, id: EndpointId) -> bool {
+        let table = self.shared.table.load();
+        let Some(routes) = table.mesh() else {
+            return false;
+        };
+        routes.slot(id).is_some_and(|slot| routes.reaches(slot))
+    }
+
     /// Returns the direct peers that [`Status::PeerAdded`] has announced.
     pub fn peers(&self) -> Vec<PeerInfo> {
         let table = self.shared.table.load();

@@ -1,22 +1,27 @@
 //! The coordinator of a box at work: what arrives goes in, what it wants done is done.
 
-use std::collections::{BTreeMap, HashMap};
+mod orders;
+mod views;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use muster::{Delivery, Endpoint, Publisher, Status as MeshStatus, Subscriber, since_boot as now};
-use muster_cluster::coordination::{NotTaken, View, ViewChange, ViewUpdate, ViewWanted};
+use muster_cluster::coordination::{View, ViewUpdate};
 use muster_cluster::{Layout, Topics, coordination};
-use muster_coordination::{Config, Coordinator, Output, Severity, Status, StoreOrderError, To};
+use muster_coordination::{Config, Coordinator, Output, Severity, Status, To};
 use muster_data::{DataRef, Record};
 use muster_gateway::status::{LackStatus, StoreCounts, StoreGroupStatus};
-use muster_wire::zeek::{EventRef, Message};
+use muster_wire::zeek::Message;
 use muster_wire::{Class, EndpointId, Mono, QueueLimits, Topic};
 use tokio::sync::{mpsc, oneshot};
 
-use super::groups::{self, Away, Groups, StoreAction, StoreOrder};
+use super::fences::Fences;
+use super::groups::{Away, Groups, StoreOrder};
+use super::reach::Reach;
 use super::writing::{Done, MOVE_AWAY, Writing};
 use crate::api::Refusal;
 use crate::journal::{EventKind, Journal};
@@ -124,7 +129,8 @@ pub(crate) struct Work {
     recovering: Option<oneshot::Sender<Result<String, String>>>,
     /// It gets a new file: what its coordinator wants done is of the past.
     is_renewing: bool,
-    names: HashMap<EndpointId, String>,
+    reach: Reach,
+    fences: Fences,
     problem: Option<String>,
     groups: Groups,
     away: Away,
@@ -153,7 +159,8 @@ impl Work {
             writing: None,
             recovering: None,
             is_renewing: false,
-            names: HashMap::new(),
+            reach: Reach::default(),
+            fences: Fences::default(),
             problem: None,
             groups: Groups::default(),
             away: Away::default(),
@@ -186,25 +193,32 @@ impl Work {
         mut orders: mpsc::Receiver<Order>,
     ) {
         self.begin().await;
-        loop {
-            let due = self.next_tick();
-            let wait = due.since(now());
-            tokio::select! {
-                delivery = subscriber.receive() => match delivery {
-                    Some(Delivery::Batch(batch)) => {
-                        for message in batch.iter() {
-                            self.message(message.from, message.payload).await;
-                        }
+        while self.step(&mut subscriber, &mut orders).await {}
+    }
+
+    /// Takes what comes next. Returns `false` if the endpoint has ended.
+    async fn step(
+        &mut self,
+        subscriber: &mut Subscriber,
+        orders: &mut mpsc::Receiver<Order>,
+    ) -> bool {
+        let wait = self.next_tick().since(now());
+        tokio::select! {
+            delivery = subscriber.receive() => match delivery {
+                Some(Delivery::Batch(batch)) => {
+                    for message in batch.iter() {
+                        self.message(message.from, message.payload).await;
                     }
-                    Some(Delivery::Status(status)) => self.status(&status),
-                    None => return,
-                },
-                Some(done) = next_done(&mut self.writing) => self.written(done),
-                Some(order) = orders.recv() => self.order(order),
-                () = tokio::time::sleep(wait) => self.tick().await,
-            }
-            self.carry_out().await;
+                }
+                Some(Delivery::Status(status)) => self.status(&status),
+                None => return false,
+            },
+            Some(done) = next_done(&mut self.writing) => self.written(done),
+            Some(order) = orders.recv() => self.order(order),
+            () = tokio::time::sleep(wait) => self.tick().await,
         }
+        self.carry_out().await;
+        true
     }
 
     fn path(&self) -> PathBuf {
@@ -249,23 +263,23 @@ impl Work {
     fn look_around(&mut self) {
         let now = now();
         if let Some(coordinator) = &mut self.coordinator {
-            for record in self.endpoint.mesh_in_reach() {
-                if record.id != self.endpoint.id() && !record.name.is_empty() {
-                    coordinator.reaches(record.id, &record.name, true, now);
-                }
+            for (id, name) in self.reach.all() {
+                coordinator.reaches(id, name, true, now);
             }
         }
     }
 
     fn next_tick(&self) -> Mono {
-        match &self.coordinator {
-            Some(coordinator) => coordinator.next_tick().min(self.ask_at).min(self.look_at),
-            None if self.config.voter.is_some() => self.retry_at.min(self.ask_at),
-            None => self.ask_at,
-        }
+        let own = match &self.coordinator {
+            Some(coordinator) => coordinator.next_tick(),
+            None if self.config.voter.is_some() => self.retry_at,
+            None => Mono(u64::MAX),
+        };
+        own.min(self.ask_at).min(self.look_at)
     }
 
     async fn tick(&mut self) {
+        self.look_for_missing();
         let now = now();
         match &mut self.coordinator {
             Some(coordinator) => coordinator.tick(now, wall()),
@@ -275,14 +289,13 @@ impl Work {
         if now >= self.look_at {
             self.look_at = now.after(LOOK_EVERY);
             self.look_who_is_away();
+            self.look_at_fences(now).await;
         }
         if now >= self.ask_at {
             self.ask_at = now.after(ASK_EVERY);
             self.follow_own().await;
             if self.coordinator.is_none() {
-                for voter in self.config.voters.clone() {
-                    self.ask_for_view(&voter);
-                }
+                self.ask_all_for_view();
             }
         }
     }
@@ -293,39 +306,43 @@ impl Work {
         self.away.look(away.map(|it| it.box_name).collect(), wall());
     }
 
-    fn ask_for_view(&mut self, voter: &str) {
-        let wanted = ViewWanted {
-            epoch: self.view.epoch(),
-        };
-        if let Some(topic) = self.config.topics.agent(&agent_name(voter)) {
-            self.publish(&topic, coordination::event(&wanted));
-        }
-    }
-
     fn status(&mut self, status: &MeshStatus) {
         match status {
             MeshStatus::EndpointDiscovered(record) if !record.name.is_empty() => {
-                self.names.insert(record.id, record.name.clone());
+                self.reach.found(record.id, &record.name);
                 if let Some(coordinator) = &mut self.coordinator {
                     coordinator.reaches(record.id, &record.name, true, now());
                 }
             }
             MeshStatus::EndpointUnreachable(id) => {
-                if let Some(name) = self.names.remove(id)
+                let now = now();
+                if let Some(name) = self.reach.lost(*id, now)
                     && let Some(coordinator) = &mut self.coordinator
                 {
-                    coordinator.reaches(*id, &name, false, now());
+                    coordinator.reaches(*id, name, false, now);
                 }
             }
             _ => {}
         }
     }
 
+    /// Who is in reach again, before anything else is concluded from it that somebody was not.
+    fn look_for_missing(&mut self) {
+        let now = now();
+        let endpoint = &self.endpoint;
+        for news in self.reach.look(|id| endpoint.mesh_reaches(id), now) {
+            if let Some(coordinator) = &mut self.coordinator {
+                coordinator.reaches(news.id, &news.name, news.is_reached, now);
+            }
+        }
+    }
+
     async fn message(&mut self, from: EndpointId, payload: &[u8]) {
+        self.look_for_missing();
         let Ok(Message::Event(event)) = Message::read(DataRef::from_validated(payload)) else {
             return;
         };
-        let Some(name) = self.names.get(&from).cloned() else {
+        let Some(name) = self.reach.name(from).map(str::to_owned) else {
             return;
         };
         if event.name() == ViewUpdate::NAME {
@@ -334,41 +351,6 @@ impl Work {
         if let Some(coordinator) = &mut self.coordinator {
             coordinator.receive(from, &name, &event, now());
         }
-    }
-
-    async fn view_told(&mut self, name: &str, event: &EventRef<'_>) {
-        let voter = name.strip_prefix(muster_cluster::AGENT_PREFIX);
-        let Some(voter) = voter.filter(|it| self.config.voters.iter().any(|known| known == it))
-        else {
-            return;
-        };
-        let Ok(update) = event.arguments().to::<ViewUpdate>() else {
-            return;
-        };
-        let voter = voter.to_owned();
-        if self.follow(&update).await == Err(NotTaken::Gap) {
-            self.ask_for_view(&voter);
-        }
-    }
-
-    /// Who is out is led around, and who is in may relay.
-    async fn follow(&mut self, update: &ViewUpdate) -> Result<(), NotTaken> {
-        let is_first = self.view.epoch() == 0;
-        let changes = self.view.update(update)?;
-        self.groups.look(&self.view, wall(), is_first);
-        for change in changes {
-            match change {
-                ViewChange::Out { node, life, reason } => {
-                    if !is_first {
-                        tracing::info!("node out: {node} {}", reason.text());
-                    }
-                    self.endpoint.fence(life).await;
-                }
-                ViewChange::In { life, .. } => self.endpoint.unfence(life).await,
-                ViewChange::Store { .. } => {}
-            }
-        }
-        Ok(())
     }
 
     fn written(&mut self, done: Done) {
@@ -418,69 +400,6 @@ impl Work {
         }
     }
 
-    fn order(&mut self, order: Order) {
-        match order {
-            Order::Show(answer) => {
-                // Who is said to be away is so since some time.
-                self.look_who_is_away();
-                let shown = Shown {
-                    status: self.coordinator.as_ref().map(Coordinator::status),
-                    epoch: self.view.epoch(),
-                    problem: self.problem.clone(),
-                    away: self.away.since(),
-                    stores: self.groups.counts(),
-                    lacks: self.groups.lacks(&self.view),
-                };
-                let _ = answer.send(shown);
-            }
-            Order::ShowStores(answer) => {
-                let _ = answer.send(self.shown_stores());
-            }
-            Order::Store(order, done) => {
-                let _ = done.send(self.store(&order));
-            }
-            Order::Recover { lost, done } => match self.may_recover(&lost) {
-                Ok(()) => {
-                    self.recovering = Some(done);
-                    self.renew();
-                }
-                Err(problem) => {
-                    let _ = done.send(Err(problem));
-                }
-            },
-        }
-    }
-
-    fn shown_stores(&self) -> ShownStores {
-        let status = self.coordinator.as_ref().map(Coordinator::status);
-        let (leader, term) = status.map_or((None, 0), |it| (it.leader, it.term));
-        ShownStores {
-            leader,
-            term,
-            generation: self.view.generation(),
-            epoch: self.view.epoch(),
-            stores: self.groups.status(&self.view),
-        }
-    }
-
-    /// Has the coordinator of this box decide what an operator wants, if it leads. The view says when it is done.
-    fn store(&mut self, order: &StoreOrder) -> Result<(), Refusal> {
-        let StoreOrder {
-            action,
-            store,
-            node,
-        } = order;
-        let ordered = match (&mut self.coordinator, action) {
-            (None, _) => Err(StoreOrderError::NotLeading),
-            (Some(coordinator), StoreAction::Move) => coordinator.move_store(store, node),
-            (Some(coordinator), StoreAction::Adopt) => coordinator.adopt_store(store, node),
-        };
-        ordered.map_err(|error| {
-            let view = self.coordinator.as_ref().and_then(Coordinator::view);
-            groups::refusal(view, order, error)
-        })
-    }
-
     /// What an operator should know is in the log, and among the events of the box.
     fn report(&self, severity: Severity, text: &str) {
         match severity {
@@ -490,42 +409,6 @@ impl Work {
         }
         let event = text.strip_prefix("coordination: ").unwrap_or(text);
         self.journal.note(EventKind::Coordination, None, event);
-    }
-
-    /// Why this box must not go on alone, if it must not.
-    fn may_recover(&self, lost: &str) -> Result<(), String> {
-        let Some(coordinator) = &self.coordinator else {
-            let problem = self.problem.as_deref().unwrap_or("it is no coordinator");
-            return Err(format!(
-                "box {} cannot go on alone: {problem}",
-                self.config.own
-            ));
-        };
-        if !self.config.voters.iter().any(|it| it == lost) {
-            return Err(format!(
-                "box {lost} is no coordinator: {} are",
-                self.config.voters.join(", ")
-            ));
-        }
-        if lost == self.config.own {
-            return Err(format!("box {lost} is this one"));
-        }
-        if self.recovering.is_some() {
-            return Err("it is under way already".to_owned());
-        }
-        let status = coordinator.status();
-        if let Some(leader) = status.leader.filter(|_| coordinator.hears_most()) {
-            return Err(format!(
-                "the coordinators decide, and box {leader} leads: there is nothing to recover"
-            ));
-        }
-        let is_reached = self.names.values().any(|name| *name == agent_name(lost));
-        if is_reached {
-            return Err(format!(
-                "box {lost} is not lost: its agent answers. Two groups of coordinators must never decide"
-            ));
-        }
-        Ok(())
     }
 
     /// Does what the coordinator wants done.
@@ -545,15 +428,6 @@ impl Work {
         // What it publishes does not come back to it. Of what another one leads this box's own coordinator may be behind.
         if self.coordinator.as_ref().is_some_and(Coordinator::decides) {
             self.follow_own().await;
-        }
-    }
-
-    async fn follow_own(&mut self) {
-        let decided = self.coordinator.as_ref().and_then(Coordinator::view);
-        if let Some(decided) = decided.filter(|it| it.epoch() > self.view.epoch()) {
-            let update = ViewUpdate::whole(decided);
-            // What this box's own coordinator says is never foreign for long.
-            let _ = self.follow(&update).await;
         }
     }
 

@@ -1,8 +1,10 @@
 //! A node's lease: for how long it may act on what it was told, without hearing anything new.
 //!
-//! A node renews at every voter. A renewal counts when the leader grants it and most voters, the leader among them, have seen it
-//! in one and the same term. The lease runs from the time at which the renewal was *sent*, so it is over before the coordinators,
-//! who count from when they heard it, give the node up.
+//! A node that knows who leads renews there alone. The leader grants it when most voters, itself among them, have told it in its term
+//! that they follow it, in answer to what it said after it had heard the renewal. Otherwise the node renews at every voter: that
+//! counts when the leader grants it and most voters have seen it in one and the same term. Both say that whoever leads next has begun
+//! to after the renewal was sent, and hears the node, or counts its silence from then on. The lease runs from the time at which the
+//! renewal was *sent*, so it is over before the coordinators give the node up.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -20,6 +22,9 @@ pub const LEASE: Duration = Duration::from_secs(2);
 
 /// When coordinators give a node up that they do not hear: its lease is over, though clocks differ by a tenth.
 pub const SILENCE: Duration = Duration::from_millis(2800);
+
+/// How soon a node whose lease runs asks again that has asked all voters: the leader is away, and another one is soon there.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// From when on a node that was not run takes itself for stopped.
 pub const STOPPED: Duration = Duration::from_secs(1);
@@ -55,16 +60,40 @@ impl Standing {
     }
 }
 
+/// A renewal that is to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewal {
+    /// Its number.
+    pub number: u64,
+    /// The voter that it goes to, if it goes to the leader alone.
+    pub to: Option<String>,
+}
+
 /// A renewal that was sent.
 #[derive(Debug, Clone)]
 struct Sent {
     number: u64,
     at: Mono,
     session: u64,
+    /// The leader alone was asked.
+    is_alone: bool,
+    /// The lease runs by it.
+    is_granted: bool,
     /// Who has seen it, by term.
     seen: BTreeMap<u64, BTreeSet<String>>,
-    /// The term, session and number of voters of the leader's grant.
-    granted: Option<(u64, u64, u64)>,
+    /// What the leader has answered that is worth something if most voters have seen it.
+    grant: Option<Grant>,
+}
+
+/// What a leader has granted.
+#[derive(Debug, Clone)]
+struct Grant {
+    by: String,
+    term: u64,
+    session: u64,
+    voters: u64,
+    /// The leader could have found out by itself that it leads.
+    can_confirm: bool,
 }
 
 /// The lease of one life of a node.
@@ -76,6 +105,10 @@ pub struct Lease {
     number: u64,
     next: Mono,
     sent: VecDeque<Sent>,
+    /// The voter that leads, and grants alone.
+    leader: Option<String>,
+    /// How often coordinators were recovered, as far as the node has heard: those before have no say.
+    generation: u64,
     /// When the node's loop turned last.
     turned: Mono,
     /// It has had a lease at some time.
@@ -102,6 +135,8 @@ impl Lease {
             number: 0,
             next: now,
             sent: VecDeque::new(),
+            leader: None,
+            generation: 0,
             turned: now,
             had_lease: false,
         }
@@ -131,12 +166,23 @@ impl Lease {
         self.until
     }
 
-    /// Returns the number of a renewal to be sent now, if one is due.
-    pub fn renew(&mut self, now: Mono) -> Option<u64> {
+    /// Returns a renewal to be sent now, if one is due.
+    pub fn renew(&mut self, now: Mono) -> Option<Renewal> {
         if now < self.next {
             return None;
         }
-        self.next = now.after(RENEW_EVERY);
+        let runs = self.runs(now);
+        let last = self.sent.back();
+        if !runs || last.is_some_and(|last| last.is_alone && !last.is_granted) {
+            // Whoever led may do so no longer.
+            self.leader = None;
+        }
+        let is_alone = self.leader.is_some();
+        let pause = match (is_alone, runs) {
+            (false, true) => ASK_AGAIN,
+            _ => RENEW_EVERY,
+        };
+        self.next = now.after(pause);
         self.number += 1;
         if self.sent.len() == UNDER_WAY {
             self.sent.pop_front();
@@ -145,17 +191,26 @@ impl Lease {
             number: self.number,
             at: now,
             session: self.session,
+            is_alone,
+            is_granted: false,
             seen: BTreeMap::new(),
-            granted: None,
+            grant: None,
         });
-        Some(self.number)
+        Some(Renewal {
+            number: self.number,
+            to: self.leader.clone(),
+        })
     }
 
     /// A voter has answered.
     pub fn answered(&mut self, voter: &str, answer: &LeaseAnswer, now: Mono) -> Heard {
-        let Some(sent) = self.sent.iter_mut().find(|it| it.number == answer.number) else {
+        if !self.is_of_now(answer.generation) {
+            return Heard::Nothing;
+        }
+        let Some(at) = self.sent.iter().position(|it| it.number == answer.number) else {
             return Heard::Nothing;
         };
+        let sent = &mut self.sent[at];
         if answer.is_out {
             let is_ours = sent.session == self.session && self.session != 0;
             if is_ours {
@@ -165,6 +220,15 @@ impl Lease {
             }
             return Heard::Nothing;
         }
+        let is_confirmed = answer.session != 0 && answer.confirmed == Some(true);
+        if is_confirmed {
+            return self.granted(at, voter.to_owned(), answer.session, now);
+        }
+        if sent.is_alone && self.leader.is_some() {
+            // It does not lead, or cannot tell.
+            self.leader = None;
+            self.next = now;
+        }
         // Of terms of which nobody leads there are not many.
         if sent.seen.len() < UNDER_WAY || sent.seen.contains_key(&answer.term) {
             let seen = sent.seen.entry(answer.term).or_default();
@@ -172,20 +236,43 @@ impl Lease {
                 seen.insert(voter.to_owned());
             }
         }
-        if answer.session != 0 && answer.voters > 0 {
-            let granted = (answer.term, answer.session, answer.voters);
-            if sent.granted.is_none_or(|(term, ..)| term <= answer.term) {
-                sent.granted = Some(granted);
-            }
+        let known = sent.grant.as_ref().map_or(0, |grant| grant.term);
+        if answer.session != 0 && answer.voters > 0 && known <= answer.term {
+            sent.grant = Some(Grant {
+                by: voter.to_owned(),
+                term: answer.term,
+                session: answer.session,
+                voters: answer.voters,
+                can_confirm: answer.confirmed.is_some(),
+            });
         }
-        let Some((term, session, voters)) = sent.granted else {
+        let Some(grant) = &sent.grant else {
             return Heard::Nothing;
         };
-        let seen = sent.seen.get(&term).map_or(0, BTreeSet::len) as u64;
-        if seen <= voters / 2 {
+        let seen = sent.seen.get(&grant.term).map_or(0, BTreeSet::len) as u64;
+        if seen <= grant.voters / 2 {
             return Heard::Nothing;
         }
-        let until = sent.at.after(LEASE);
+        let Grant {
+            by,
+            session,
+            can_confirm,
+            ..
+        } = grant.clone();
+        let by = if can_confirm { by } else { String::new() };
+        self.granted(at, by, session, now)
+    }
+
+    /// A renewal is granted; `by` can grant alone, unless that is nobody.
+    fn granted(&mut self, at: usize, by: String, session: u64, now: Mono) -> Heard {
+        let sent = &mut self.sent[at];
+        let (sent_at, is_last) = (sent.at, sent.number == self.number);
+        sent.is_granted = true;
+        if is_last {
+            self.leader = Some(by).filter(|by| !by.is_empty());
+            self.next = sent_at.after(RENEW_EVERY).max(now);
+        }
+        let until = sent_at.after(LEASE);
         if self.until.is_some_and(|known| known >= until) && session == self.session {
             return Heard::Nothing;
         }
@@ -195,8 +282,23 @@ impl Lease {
         Heard::Granted
     }
 
+    /// Whether coordinators of this generation have a say. They are of one; former releases do not say of which.
+    fn is_of_now(&mut self, generation: Option<u64>) -> bool {
+        let generation = generation.unwrap_or(self.generation);
+        if generation > self.generation {
+            self.generation = generation;
+            // What others have answered is worth nothing any more.
+            for sent in &mut self.sent {
+                sent.seen.clear();
+                sent.grant = None;
+            }
+        }
+        generation == self.generation
+    }
+
     /// The node has a view. Returns `true` if its session is over by it.
     pub fn sees(&mut self, view: &View, node: &str, now: Mono) -> bool {
+        self.is_of_now(Some(view.generation()));
         if self.session == 0 || view.epoch() < self.session {
             return false;
         }
@@ -213,6 +315,7 @@ impl Lease {
     fn end(&mut self) {
         self.session = 0;
         self.until = None;
+        self.leader = None;
         self.sent.clear();
     }
 
@@ -238,115 +341,4 @@ impl Lease {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(ms: u64) -> Mono {
-        Mono(ms * 1_000_000)
-    }
-
-    fn seen(number: u64, term: u64) -> LeaseAnswer {
-        LeaseAnswer {
-            number,
-            term,
-            epoch: 5,
-            session: 0,
-            is_out: false,
-            voters: 0,
-        }
-    }
-
-    fn granted(number: u64, term: u64) -> LeaseAnswer {
-        LeaseAnswer {
-            session: 5,
-            voters: 3,
-            ..seen(number, term)
-        }
-    }
-
-    #[test]
-    fn a_lease_needs_the_leader_and_most_voters_of_one_term() {
-        let mut lease = Lease::new(at(0));
-        let number = lease.renew(at(0)).unwrap();
-        assert_eq!(lease.renew(at(499)), None);
-        assert_eq!(lease.standing(at(1)), Standing::Alone);
-        assert_eq!(
-            lease.answered("a", &granted(number, 4), at(3)),
-            Heard::Nothing
-        );
-        // A voter of another term has moved on.
-        assert_eq!(lease.answered("b", &seen(number, 5), at(4)), Heard::Nothing);
-        assert!(!lease.runs(at(4)));
-        assert_eq!(lease.answered("c", &seen(number, 4), at(5)), Heard::Granted);
-        assert_eq!(lease.standing(at(5)), Standing::In);
-        // It runs from when it was sent.
-        assert!(lease.runs(at(1999)));
-        assert!(!lease.runs(at(2000)));
-        assert_eq!(lease.standing(at(2000)), Standing::Suspended);
-    }
-
-    #[test]
-    fn the_same_voter_twice_is_one() {
-        let mut lease = Lease::new(at(0));
-        let number = lease.renew(at(0)).unwrap();
-        lease.answered("a", &granted(number, 4), at(1));
-        lease.answered("a", &granted(number, 4), at(2));
-        lease.answered("a", &seen(number, 4), at(2));
-        assert!(!lease.runs(at(3)));
-    }
-
-    #[test]
-    fn a_node_that_was_stopped_takes_no_old_answer() {
-        let mut lease = Lease::new(at(0));
-        let number = lease.renew(at(0)).unwrap();
-        lease.answered("a", &granted(number, 4), at(1));
-        assert!(lease.turn(at(1500)));
-        assert_eq!(
-            lease.answered("b", &seen(number, 4), at(1500)),
-            Heard::Nothing
-        );
-        assert!(!lease.runs(at(1500)));
-        let number = lease.renew(at(1500)).unwrap();
-        assert!(!lease.turn(at(1600)));
-        lease.answered("a", &granted(number, 4), at(1601));
-        assert_eq!(
-            lease.answered("b", &seen(number, 4), at(1602)),
-            Heard::Granted
-        );
-    }
-
-    #[test]
-    fn who_is_out_asks_again_at_once() {
-        let mut lease = Lease::new(at(0));
-        let number = lease.renew(at(0)).unwrap();
-        lease.answered("a", &granted(number, 4), at(1));
-        lease.answered("b", &seen(number, 4), at(1));
-        let number = lease.renew(at(500)).unwrap();
-        let out = LeaseAnswer {
-            is_out: true,
-            ..seen(number, 4)
-        };
-        assert_eq!(lease.answered("a", &out, at(501)), Heard::Out);
-        assert_eq!(lease.standing(at(501)), Standing::Out);
-        assert!(lease.renew(at(501)).is_some());
-        // Once is enough.
-        assert_eq!(lease.answered("a", &out, at(502)), Heard::Nothing);
-    }
-
-    #[test]
-    fn what_is_remembered_is_bounded() {
-        let mut lease = Lease::new(at(0));
-        for number in 0..100 {
-            lease.renew(at(number * 500));
-        }
-        assert_eq!(lease.sent.len(), UNDER_WAY);
-        for term in 0..100 {
-            for voter in 0..100 {
-                lease.answered(&format!("v{voter}"), &seen(100, term), at(50_000));
-            }
-        }
-        let last = lease.sent.back().unwrap();
-        assert!(last.seen.len() <= UNDER_WAY);
-        assert!(last.seen.values().all(|it| it.len() <= UNDER_WAY));
-    }
-}
+mod tests;

@@ -24,6 +24,8 @@ pub struct Renew {
     pub session: u64,
     /// The number of this renewal, which answers repeat. Later ones have larger numbers.
     pub number: u64,
+    /// Whether the leader alone is asked, and answers when it knows that it still leads. Former releases ask all, and do not say it.
+    pub alone: Option<bool>,
 }
 
 /// A coordinator's answer to a renewal.
@@ -42,6 +44,11 @@ pub struct LeaseAnswer {
     pub is_out: bool,
     /// How many voters there are. Only the leader says it.
     pub voters: u64,
+    /// Whether the leader knows that it still led when it had heard the renewal, so that its grant counts alone. `None` if it cannot find
+    /// that out, as in former releases, or where most voters are of one.
+    pub confirmed: Option<bool>,
+    /// How often coordinators were recovered from the loss of most of them, as this one knows it. Former releases do not say it.
+    pub generation: Option<u64>,
 }
 
 /// A node stops in order, and is out from now on.
@@ -208,4 +215,40 @@ pub fn event<R: Record + Encode>(record: &R) -> Vec<u8> {
         record.encode(out);
     });
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_data::{Data, Limits, encode_to_vec};
+
+    use super::*;
+
+    /// A renewal as former releases say it.
+    #[derive(Debug, PartialEq, Record)]
+    struct Former {
+        node: String,
+        box_name: String,
+        incarnation: u64,
+        session: u64,
+        number: u64,
+    }
+
+    #[test]
+    fn former_releases_understand_a_renewal_and_are_understood() {
+        let former = || Former {
+            node: "data".to_owned(),
+            box_name: "a".to_owned(),
+            incarnation: 1,
+            session: 2,
+            number: 3,
+        };
+        let data = |bytes: &[u8]| Data::from_bytes(bytes, &Limits::default()).unwrap();
+        let renew: Renew = data(&encode_to_vec(&former())).to().unwrap();
+        assert_eq!((renew.number, renew.alone), (3, None));
+        let alone = Renew {
+            alone: Some(true),
+            ..renew
+        };
+        assert_eq!(data(&encode_to_vec(&alone)).to(), Ok(former()));
+    }
 }

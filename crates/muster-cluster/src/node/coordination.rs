@@ -6,8 +6,8 @@ use muster_wire::{Class, EndpointId, Mono, Topic};
 
 use super::{Effect, NodeLoop, Report, Severity, TroubleCause};
 use crate::coordination::{
-    Heard, Lease, LeaseAnswer, Leaving, NotTaken, Renew, Standing, StoreGroup, View, ViewChange,
-    ViewUpdate, ViewWanted, voters,
+    Heard, Lease, LeaseAnswer, Leaving, NotTaken, Renew, Renewal, Standing, StoreGroup, View,
+    ViewChange, ViewUpdate, ViewWanted, voters,
 };
 use crate::layout::{AGENT_PREFIX, Layout, NodeName};
 use crate::pools::PoolChange;
@@ -44,6 +44,10 @@ pub(super) struct Coordination {
     told: Standing,
     /// The lease ran when the pools were looked at last.
     ran: bool,
+    /// The newest epoch that a coordinator has spoken of.
+    newest: u64,
+    /// Those who are out are fenced.
+    fences: bool,
     /// Since when the node is without a lease that it should have.
     without: Option<Mono>,
     /// What it fails at.
@@ -83,6 +87,8 @@ impl Coordination {
             ask_at: now,
             told: Standing::Alone,
             ran: false,
+            newest: 0,
+            fences: false,
             without: None,
             trouble: None,
             began: now,
@@ -142,7 +148,7 @@ impl NodeLoop {
             return;
         };
         if !self.stopping
-            && let Some(number) = coordination.lease.renew(now)
+            && let Some(Renewal { number, to }) = coordination.lease.renew(now)
         {
             let renew = Renew {
                 node: self.core.node.name.to_string(),
@@ -150,8 +156,14 @@ impl NodeLoop {
                 incarnation: self.core.incarnation.0,
                 session: coordination.lease.session(),
                 number,
+                alone: Some(to.is_some()),
             };
-            self.tell_coordinators(&renew);
+            let mut voters = coordination.voters.iter();
+            let leader = voters.find(|(voter, _)| Some(voter) == to.as_ref());
+            match leader.map(|(_, topic)| topic.clone()) {
+                Some(topic) => self.send_to_coordinator(&topic, &renew),
+                None => self.tell_coordinators(&renew),
+            }
         }
         self.look_for_coordinators();
         self.look_at_standing();
@@ -257,10 +269,11 @@ impl NodeLoop {
         };
         let heard = coordination.lease.answered(&voter, &answer, now);
         self.stores_go_by(StoreAuthority::Coordinators);
-        let Some(coordination) = &self.coordination else {
+        let Some(coordination) = &mut self.coordination else {
             return;
         };
         if answer.epoch > coordination.view.epoch() {
+            coordination.newest = coordination.newest.max(answer.epoch);
             self.ask_for_view(&voter);
         }
         if heard != Heard::Nothing {
@@ -317,12 +330,12 @@ impl NodeLoop {
     }
 
     fn view_changed(&mut self, changes: &[ViewChange]) {
-        let runs = self.lease_until().is_some();
+        let fences = self.coordination.as_ref().is_some_and(|it| it.fences);
         for change in changes {
             match change {
                 ViewChange::In { life, .. } => self.set_fenced(*life, false),
                 ViewChange::Out { node, life, reason } => {
-                    if runs {
+                    if fences {
                         self.set_fenced(*life, true);
                     }
                     if self.core.members.membership.id_of_name(node) == Some(*life) {
@@ -351,13 +364,21 @@ impl NodeLoop {
     }
 
     /// Fences those who are out, as long as the node's lease runs. Without one it may have missed that somebody is in again, through whom
-    /// its only way to the coordinators leads.
-    fn fence_by_view(&mut self, runs: bool) {
+    /// its only way to the coordinators leads: with a new one it hears that first.
+    fn look_at_fences(&mut self, runs: bool) {
+        let Some(coordination) = &mut self.coordination else {
+            return;
+        };
+        let is_current = coordination.view.epoch() >= coordination.newest;
+        let fences = runs && (coordination.fences || is_current);
+        if std::mem::replace(&mut coordination.fences, fences) == fences {
+            return;
+        }
         let members = self.view().into_iter().flat_map(View::members);
         let out = members.filter(|(_, member)| member.out.is_some());
         let out: Vec<EndpointId> = out.map(|(_, member)| member.life).collect();
         for life in out {
-            self.set_fenced(life, runs);
+            self.set_fenced(life, fences);
         }
     }
 
@@ -413,8 +434,8 @@ impl NodeLoop {
             let report = Report { severity, text };
             self.core.outbox.effects.push(Effect::Report(report));
         }
+        self.look_at_fences(runs);
         if ran != runs {
-            self.fence_by_view(runs);
             self.follow_view();
         }
         self.look_at_lack(standing);

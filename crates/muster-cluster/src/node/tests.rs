@@ -15,6 +15,7 @@ mod lease_trouble;
 mod logging;
 mod needs;
 mod reach;
+mod renewals;
 mod stores;
 mod time;
 mod unhandled;

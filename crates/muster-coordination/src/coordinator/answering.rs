@@ -27,12 +27,48 @@ impl Coordinator {
         let member = known.filter(|it| it.out.is_none()).map(|it| it.life);
         group.detector.renewed(from, renew.clone(), member, now);
         let leads = group.decides();
+        let is_its_own = member == Some(from);
+        let can_confirm = group.confirmed().is_some_and(|round| round < u64::MAX);
+        let does_not_wait = self.sabotage == Sabotage::GrantsWithoutRound;
+        if renew.alone == Some(true) && leads && is_its_own && can_confirm && !does_not_wait {
+            group.rounds.wait(from, renew);
+            return;
+        }
+        self.answer(from, &renew, false);
+        // A newcomer does not wait for the next look.
+        if leads && !is_its_own {
+            if let Some(group) = &mut self.group {
+                group.look_at = now;
+            }
+            self.run_group(|_, _| {});
+        }
+    }
+
+    /// Most voters may have answered what left after some renewals were heard: these are granted now.
+    pub(super) fn answer_confirmed(&mut self) {
+        let Some(group) = self.group.as_mut().filter(|group| group.decides()) else {
+            return;
+        };
+        let confirmed = group.confirmed();
+        for (from, renew) in confirmed.map_or_else(Vec::new, |round| group.rounds.take(round)) {
+            self.answer(from, &renew, true);
+        }
+    }
+
+    /// Answers a renewal by what is agreed on now. `is_confirmed` says that this leader knows that it still led when it had heard it.
+    fn answer(&mut self, from: EndpointId, renew: &Renew, is_confirmed: bool) {
+        let Some(group) = &self.group else { return };
+        let known = group.state.view().get(&renew.node);
+        let leads = group.decides();
         let is_its_own = known.is_some_and(|it| it.life == from && it.out.is_none());
         let session = known.map_or(0, |it| it.session);
         let is_over = renew.session != 0 && (!is_its_own || session != renew.session);
         let grants_old = self.sabotage == Sabotage::GrantsOldSessions;
         let is_given_up = group.given_up.contains(&renew.node);
         let granted = leads && !is_given_up && (is_its_own || (grants_old && renew.session != 0));
+        let does_not_wait = self.sabotage == Sabotage::GrantsWithoutRound;
+        // Alone it is most voters.
+        let is_confirmed = is_confirmed || does_not_wait || group.confirmed() == Some(u64::MAX);
         let answer = LeaseAnswer {
             number: renew.number,
             term: group.consensus.term(),
@@ -47,15 +83,10 @@ impl Coordinator {
                 (true, Some(members)) => members.voters().len() as u64,
                 _ => 0,
             },
+            confirmed: group.confirmed().map(|_| granted && is_confirmed),
+            generation: Some(group.generation()),
         };
         self.send(To::Life(from), &answer);
-        // A newcomer does not wait for the next look.
-        if leads && !is_its_own {
-            if let Some(group) = &mut self.group {
-                group.look_at = now;
-            }
-            self.run_group(|_, _| {});
-        }
     }
 
     /// Says once that something is refused; `node` names it.

@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use muster_cluster::coordination::View;
 use muster_cluster::coordination::ViewUpdate;
 use muster_consensus::{
-    ClusterId, Config as ConsensusConfig, Consensus, Content, DiskId, Kept, Message,
+    Body, ClusterId, Config as ConsensusConfig, Consensus, Content, DiskId, Kept, Message,
     Output as Wanted, Role, VoterId,
 };
 use muster_wire::{EndpointId, Mono};
 
 use super::reports::reports_of;
+use super::rounds::Rounds;
 use super::stores::Stores;
 use super::{BeginError, Config, Coordinator, Output, Severity, To};
 use crate::detector::Detector;
@@ -26,6 +27,8 @@ pub(super) struct Group {
     pub(super) detector: Detector,
     /// What it has heard about stores, as their leader.
     pub(super) stores: Stores,
+    /// How it finds out that it still leads.
+    pub(super) rounds: Rounds,
     /// The voters with which it was founded; none if they have changed since.
     pub(super) founders: Vec<VoterId>,
     /// The generation that it was told when it began.
@@ -78,6 +81,7 @@ impl Group {
             state: State::founded(cluster.0, 0),
             detector: Detector::new(config.nodes.clone(), now),
             stores: Stores::default(),
+            rounds: Rounds::default(),
             founders,
             told_generation: 0,
             is_unreadable: false,
@@ -159,14 +163,47 @@ impl Group {
             + self.outputs.len()
             + self.detector.weight()
             + self.stores.weight()
+            + self.rounds.weight()
     }
 
     /// A message of another voter's consensus.
-    pub(super) fn hears(&mut self, voter: &str, message: &[u8], now: Mono) {
-        if let Ok(message) = Message::decode(message) {
-            // What is refused was a message of the past, or of others.
-            let _ = self.consensus.receive(voter, message, now);
+    pub(super) fn hears(&mut self, voter: &str, carried: &Carried, now: Mono) {
+        let Ok(message) = Message::decode(&carried.message) else {
+            return;
+        };
+        let from = message.from;
+        let heartbeat = match message.body {
+            Body::Heartbeat { term, .. } => Some((term, false)),
+            Body::HeartbeatReply { term, .. } => Some((term, true)),
+            _ => None,
+        };
+        // What is refused was a message of the past, or of others.
+        let is_taken = self.consensus.receive(voter, message, now).is_ok();
+        let (Some(round), Some((term, is_answer)), true) = (carried.round, heartbeat, is_taken)
+        else {
+            return;
+        };
+        if !is_answer {
+            self.rounds.hears(from, term, round);
+        } else if self.consensus.leads() && term == self.consensus.term() {
+            self.rounds.is_answered(from, round);
         }
+    }
+
+    /// The round of a message to another voter, if it is a heartbeat or the answer to one, of the present term.
+    fn round_of(&mut self, message: &Message) -> Option<u64> {
+        let (now, leads) = (self.consensus.term(), self.consensus.leads());
+        match message.body {
+            Body::Heartbeat { term, .. } if leads && term == now => Some(self.rounds.ask()),
+            Body::HeartbeatReply { term, .. } if term == now => self.rounds.echo(message.to, term),
+            _ => None,
+        }
+    }
+
+    /// The last round that most voters have answered, if this leader can find out that it still leads.
+    pub(super) fn confirmed(&self) -> Option<u64> {
+        let members = self.consensus.members()?;
+        self.rounds.confirmed(self.consensus.me().disk, members)
     }
 
     /// Does what the consensus wants done.
@@ -175,6 +212,7 @@ impl Group {
             match wanted {
                 Wanted::Send(to, message) => {
                     let carried = Carried {
+                        round: self.round_of(&message),
                         message: message.encode(),
                     };
                     let event = muster_cluster::coordination::event(&carried);
@@ -216,6 +254,7 @@ impl Group {
         self.proposed = None;
         self.given_up.clear();
         self.stores.forget();
+        self.rounds.begin();
         if *role == Role::Leader {
             self.clock = (self.state.time(), now);
             self.detector.counts_from(now);

@@ -60,6 +60,7 @@ impl Rig {
             incarnation: life.into(),
             session: 0,
             number: 0,
+            alone: None,
         };
         let member = self.state.view().get(node);
         let member = member.filter(|it| it.out.is_none()).map(|it| it.life);

@@ -66,7 +66,12 @@ impl World {
 
     pub(super) fn sees(&mut self, at: usize, view: &View) -> Result<(), String> {
         let name = &self.processes[at].name;
-        for (node, session) in self.oracle.sees(name, view)? {
+        let given_up = self.oracle.sees(name, view)?;
+        if self.oracle.is_replaced(view) {
+            // Whoever was taken for lost may go on without the others. No node hears it.
+            return Ok(());
+        }
+        for (node, session) in given_up {
             let process = self.processes.iter().find(|it| it.name == node);
             let Some(process) = process.filter(|it| it.is_up) else {
                 continue;

@@ -64,6 +64,11 @@ impl World {
             self.at(until, news);
             return Ok(());
         }
+        let is_there = self.processes[of].is_up && self.processes[of].life == life;
+        if self.healed && is_there && !reached {
+            // What was cut off is not any more.
+            return Ok(());
+        }
         let name = self.processes[of].name.clone();
         let clock = self.processes[at].clock(self.now);
         if let Part::Coordinator {
@@ -76,8 +81,8 @@ impl World {
         self.drain(at)
     }
 
-    /// The mesh finds out, and finds it again.
-    pub(super) fn is_cut_off(&mut self, of: usize, lasts: u64) {
+    /// The mesh finds out after some time, and finds it again.
+    pub(super) fn is_cut_off(&mut self, of: usize, after: u64, lasts: u64) {
         let life = self.processes[of].life;
         for at in 0..self.processes.len() {
             let same_box = self.processes[at].box_at == self.processes[of].box_at;
@@ -87,7 +92,7 @@ impl World {
             let pairs = [(at, of, life), (of, at, self.processes[at].life)];
             for (at, of, life) in pairs {
                 if matches!(self.processes[at].part, Part::Coordinator { .. }) {
-                    for (wait, reached) in [(2_500, false), (lasts + 10, true)] {
+                    for (wait, reached) in [(after, false), (lasts + 10, true)] {
                         let news = Happening::Reach {
                             at,
                             of,
@@ -98,6 +103,17 @@ impl World {
                     }
                 }
             }
+        }
+    }
+
+    /// A renewal goes to the voter that leads, or to all.
+    pub(super) fn renews(&mut self, from: usize, to: Option<&str>, bytes: &[u8]) {
+        let Some(leader) = to else {
+            return self.tell_voters(from, bytes);
+        };
+        if let Some(to) = self.processes.iter().position(|it| it.name == leader) {
+            self.account.alone += 1;
+            self.send(from, to, bytes.to_vec());
         }
     }
 

@@ -61,7 +61,9 @@ impl Oracle {
             .filter(|(.., out)| *out == Some(OutReason::Silent))
             .map(|(name, session, ..)| (name.clone(), *session));
         let new: Vec<_> = silent.filter(|it| self.silent.insert(it.clone())).collect();
-        self.over.extend(new.iter().cloned());
+        if !self.is_replaced(view) {
+            self.over.extend(new.iter().cloned());
+        }
         Ok(new)
     }
 
@@ -105,6 +107,12 @@ impl Oracle {
 
     pub(super) fn silent(&self) -> usize {
         self.silent.len()
+    }
+
+    /// Whether others have gone on without those who have this view.
+    pub(super) fn is_replaced(&self, view: &View) -> bool {
+        let newest = self.clusters.last_key_value();
+        newest.is_some_and(|(generation, _)| view.generation() < *generation)
     }
 
     pub(super) fn groups(&self) -> usize {

@@ -7,6 +7,7 @@ use super::actors::{Disk, Part, Seen};
 use super::scripted::all_are_up;
 use super::world::{Happening, World, ms};
 use crate::Coordinator;
+use crate::coordinator::Part as Role;
 
 impl World {
     /// An operator lets the coordinator of a box go on alone.
@@ -181,6 +182,26 @@ fn recovers(seed: u64) -> Result<(), String> {
 }
 
 impl World {
+    /// Whether the leases of a box's nodes run.
+    fn running(&self, box_at: usize) -> Vec<bool> {
+        let here = self.processes.iter().filter(|it| it.box_at == box_at);
+        let running = here.filter_map(|it| match &it.part {
+            Part::Node { lease, .. } => Some(lease.runs(it.clock(self.now))),
+            Part::Coordinator { .. } => None,
+        });
+        running.collect()
+    }
+
+    fn roles_of<const N: usize>(&self, boxes: [usize; N]) -> Vec<Role> {
+        let roles = boxes.into_iter().filter_map(|box_at| {
+            match &self.processes[self.coordinator_of(box_at)].part {
+                Part::Coordinator { coordinator, .. } => Some(coordinator.as_ref()?.status().part),
+                Part::Node { .. } => None,
+            }
+        });
+        roles.collect()
+    }
+
     fn is_recovered(&self, box_at: usize) -> bool {
         let at = self.coordinator_of(box_at);
         match &self.processes[at].part {
@@ -205,4 +226,31 @@ fn whoever_is_lost_follows_the_one_that_goes_on() {
 #[test]
 fn a_newcomer_is_of_its_generation_from_the_beginning() {
     recovers(1108).unwrap();
+}
+
+/// Two voters that were taken for lost come back together, while the one that went on is cut off from them: they are most voters of their
+/// group, and one of them leads.
+#[test]
+fn nobody_is_in_by_the_word_of_voters_from_before_a_recovery() {
+    let mut world = all_are_up(4, 3);
+    world.crash_box(0);
+    world.crash_box(2);
+    world.run(10_000).unwrap();
+    world.recover(1);
+    world.run(6_000).unwrap();
+    assert_eq!(world.running(3), [true, true]);
+    let until = world.now.after(ms(12_000));
+    (world.deaf[1], world.dumb[1]) = (until, until);
+    world.start_box(0);
+    world.start_box(2);
+    for _ in 0..8 {
+        world.run(1_000).unwrap();
+    }
+    // Their leases were granted by the one that is cut off now, and are over.
+    assert_eq!(world.running(3), [false, false]);
+    let old = world.roles_of([0, 2]);
+    assert!(old.contains(&Role::Leader), "{old:?}");
+    world.run(15_000).unwrap();
+    world.check_settled().unwrap();
+    world.check_generation(1);
 }

@@ -3,7 +3,7 @@
 use muster_cluster::coordination::{Lease, Leaving, event};
 use muster_wire::Mono;
 
-use super::actors::{Disk, Part};
+use super::actors::{Disk, Part, Process};
 use super::world::{Happening, World, ms};
 use crate::Sabotage;
 
@@ -28,7 +28,7 @@ impl World {
             return;
         }
         let one = all[self.random.below(all.len())];
-        match self.random.below(11) {
+        match self.random.below(12) {
             0 => all.into_iter().for_each(|at| self.crash(at, lasts)),
             1 => self.crash(one, lasts),
             2 => {
@@ -48,6 +48,7 @@ impl World {
                 self.ambush = Some(lasts);
                 self.troubled_until = self.now;
             }
+            11 => self.isolate(lasts),
             how => {
                 self.account.cuts += 1;
                 let until = self.now.after(ms(lasts));
@@ -60,11 +61,28 @@ impl World {
                 // Heartbeats are missed.
                 if lasts > 3_000 {
                     for at in all {
-                        self.is_cut_off(at, lasts);
+                        self.is_cut_off(at, 2_500, lasts);
                     }
                 }
             }
         }
+    }
+
+    /// The box that leads is cut off. The connections of its agent break at once, those of its nodes only hang.
+    fn isolate(&mut self, lasts: u64) {
+        let leads = |process: &Process| match &process.part {
+            Part::Coordinator { coordinator, .. } => {
+                coordinator.as_ref().is_some_and(|it| it.decides())
+            }
+            Part::Node { .. } => false,
+        };
+        let Some(at) = self.processes.iter().position(leads) else {
+            return;
+        };
+        self.account.isolated += 1;
+        let (box_at, until) = (self.processes[at].box_at, self.now.after(ms(lasts)));
+        (self.deaf[box_at], self.dumb[box_at]) = (until, until);
+        self.is_cut_off(at, 10, lasts);
     }
 
     /// A box that proposes something crashes, or is not heard, before the proposal has got anywhere.

@@ -47,6 +47,8 @@ pub(super) struct Account {
     pub(super) left: u64,
     pub(super) epochs: u64,
     pub(super) silent: u64,
+    pub(super) alone: u64,
+    pub(super) isolated: u64,
     pub(super) ambushes: u64,
     pub(super) moves: u64,
     pub(super) promotions: u64,
@@ -323,15 +325,16 @@ impl World {
             return;
         }
         lease.turn(clock);
-        if let Some(number) = lease.renew(clock) {
+        if let Some(renewal) = lease.renew(clock) {
             let renew = Renew {
                 node: name,
                 box_name,
                 incarnation: lives,
                 session: lease.session(),
-                number,
+                number: renewal.number,
+                alone: Some(renewal.to.is_some()),
             };
-            self.tell_voters(at, &event(&renew));
+            self.renews(at, renewal.to.as_deref(), &event(&renew));
         }
         self.speak_of_stores(at);
     }

@@ -4,6 +4,7 @@ use muster::EndpointConfig;
 use muster_coordination::Part;
 use muster_test_support::within;
 
+use super::super::groups::StoreAction;
 use super::*;
 
 const ALONE: &str = "[box.a]\naddress = \"127.0.0.1\"\n[box.b]\naddress = \"127.0.0.2\"\n\
@@ -138,28 +139,31 @@ impl Decides {
         let endpoint = endpoint(node);
         endpoint.dial(&self.address.to_string(), Some(Duration::from_millis(100)));
         let to = self.topics.agent(&agent_name("a")).unwrap();
-        let mut publisher = endpoint.publisher();
-        let mut number = 0;
-        let renewing = tokio::spawn(async move {
-            loop {
-                number += 1;
-                let renew = coordination::Renew {
-                    node: node.to_owned(),
-                    box_name: of_box.to_owned(),
-                    incarnation: 1,
-                    session: 0,
-                    number,
-                };
-                let event = Bytes::from(coordination::event(&renew));
-                let _ = publisher.publish_encoded(&to, event, Class::Control);
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        });
+        let renewing = tokio::spawn(renews(endpoint.publisher(), to.clone(), node, of_box));
         Played {
-            to: self.topics.agent(&agent_name("a")).unwrap(),
             endpoint,
+            to,
             renewing,
         }
+    }
+}
+
+/// A node renews its lease until this is dropped.
+async fn renews(mut publisher: Publisher, to: Topic, node: &'static str, of_box: &'static str) {
+    let mut number = 0;
+    loop {
+        number += 1;
+        let renew = coordination::Renew {
+            node: node.to_owned(),
+            box_name: of_box.to_owned(),
+            incarnation: 1,
+            session: 0,
+            number,
+            alone: None,
+        };
+        let event = Bytes::from(coordination::event(&renew));
+        let _ = publisher.publish_encoded(&to, event, Class::Control);
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
@@ -299,4 +303,75 @@ async fn stores_are_shown_moved_and_adopted() {
         ]
     );
     back.dies().await;
+}
+
+/// The agent of box b, which has no vote and is linked with a node of box a alone.
+struct Remote {
+    work: Work,
+    subscriber: Subscriber,
+    orders: mpsc::Receiver<Order>,
+    _directory: tempfile::TempDir,
+}
+
+impl Remote {
+    async fn linked_with(relay: &Played) -> Self {
+        let any = "127.0.0.1:0".parse().unwrap();
+        let address = relay.endpoint.listen(any, muster::Exposure::Guarded).await;
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::parse(TWO, "two.toml", &[]).unwrap();
+        let config = CoordinationConfig::of(&layout, "b", directory.path());
+        let endpoint = endpoint(&agent_name("b"));
+        let journal = Arc::new(Journal::open(directory.path()));
+        let work = Work::new(config, endpoint.clone(), journal);
+        let subscriber = endpoint.subscribe_with_statuses(work.topics(), INBOX).await;
+        endpoint.dial(
+            &address.unwrap().to_string(),
+            Some(Duration::from_millis(100)),
+        );
+        let (_, orders) = mpsc::channel(1);
+        Self {
+            work,
+            subscriber,
+            orders,
+            _directory: directory,
+        }
+    }
+
+    async fn until(&mut self, is_so: impl Fn(&Work) -> bool) {
+        within(async {
+            while !is_so(&self.work) {
+                assert!(self.work.step(&mut self.subscriber, &mut self.orders).await);
+            }
+        })
+        .await;
+    }
+}
+
+/// The only way to the coordinators leads through a node that was out. The agent fenced it, so it never heard that it was in again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fence_on_the_only_way_to_the_coordinators_is_lifted() {
+    let decides = Decides::start().await;
+    let mut relay = decides.plays("manager", "a");
+    let mut remote = Remote::linked_with(&relay).await;
+    remote
+        .until(|work| work.fences.hold() && work.view.is_in("manager") == Some(true))
+        .await;
+    relay.renewing.abort();
+    relay.says(&coordination::Leaving {
+        node: "manager".to_owned(),
+        session: 0,
+    });
+    remote
+        .until(|work| work.view.is_in("manager") == Some(false))
+        .await;
+    remote
+        .until(|work| !work.reach.reaches(&agent_name("a")))
+        .await;
+    let (publisher, to) = (relay.endpoint.publisher(), relay.to.clone());
+    relay.renewing = tokio::spawn(renews(publisher, to, "manager", "a"));
+    remote
+        .until(|work| work.view.is_in("manager") == Some(true))
+        .await;
+    remote.until(|work| work.fences.hold()).await;
+    relay.dies().await;
 }

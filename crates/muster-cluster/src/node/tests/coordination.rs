@@ -72,6 +72,8 @@ pub(super) fn seen(number: u64) -> LeaseAnswer {
         session: 0,
         is_out: false,
         voters: 0,
+        confirmed: None,
+        generation: None,
     }
 }
 

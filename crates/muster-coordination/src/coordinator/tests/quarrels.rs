@@ -155,6 +155,7 @@ fn renew(number: u64, session: u64) -> Renew {
         incarnation: 1,
         session,
         number,
+        alone: None,
     }
 }
 
@@ -242,6 +243,7 @@ fn what_strangers_say_is_reported_in_short() {
         incarnation: 1,
         session: 0,
         number: 1,
+        alone: None,
     };
     rig.says("node", &renew);
     let reports = rig.out.iter().filter_map(|output| match output {

@@ -142,6 +142,7 @@ impl Rig {
                         incarnation: of.into(),
                         session: 0,
                         number: self.renewals,
+                        alone: None,
                     };
                     self.says_of(node, of, &renew);
                 }
