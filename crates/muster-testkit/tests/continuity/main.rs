@@ -23,6 +23,8 @@ struct Sabotage {
     coordinators: CoordinatorSabotage,
     copies: CopySabotage,
     neglect: Neglect,
+    /// Nobody reads meanwhile: what is wrong is found in the end, if at all.
+    nobody_reads: bool,
 }
 
 /// Runs a cluster in trouble, heals it, and checks it.
@@ -47,7 +49,7 @@ fn run(seed: u64, sabotage: Sabotage) -> Result<World, String> {
 #[test]
 fn whatever_happens_to_one_box_nothing_that_was_acknowledged_is_lost() {
     let mut all = Account::default();
-    for seed in seeds(8) {
+    for seed in seeds(6) {
         let world = run(seed, Sabotage::default());
         let world = world.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         println!("seed {seed}: {:?}", world.account);
@@ -130,13 +132,23 @@ fn a_last_copy_that_leaves_is_found() {
     println!("{:?}", found(sabotage, "READ"));
 }
 
+fn of_nodes(neglect: Neglect) -> Sabotage {
+    Sabotage {
+        neglect,
+        ..Sabotage::default()
+    }
+}
+
 #[test]
 fn a_node_that_does_not_suspend_itself_is_found() {
-    let sabotage = Sabotage {
-        neglect: Neglect::Suspension,
-        ..Sabotage::default()
-    };
+    let sabotage = of_nodes(Neglect::Suspension);
     println!("{:?}", found(sabotage, "B2"));
+}
+
+#[test]
+fn a_store_that_never_gets_its_copies_is_found() {
+    let sabotage = of_nodes(Neglect::Requests);
+    println!("{:?}", found(sabotage, "L: "));
 }
 
 #[test]
@@ -148,5 +160,26 @@ fn a_primary_that_commits_alone_is_found() {
 #[test]
 fn a_copy_that_forgets_what_is_not_committed_is_found() {
     let sabotage = of_copies(CopySabotage::DropsOpen);
-    println!("{:?}", found(sabotage, ""));
+    println!("{:?}", found(sabotage, "READ"));
+}
+
+#[test]
+fn a_loss_that_nobody_has_read_of_is_found() {
+    let sabotage = Sabotage {
+        nobody_reads: true,
+        ..of_copies(CopySabotage::CommitsAlone)
+    };
+    // Those before it find nothing, or something else, and take their time.
+    let found = first_that_finds("LOST", |seed| run(16 + seed, sabotage));
+    println!("{found:?}");
+}
+
+#[test]
+fn two_equal_answers_are_found() {
+    let sabotage = Sabotage {
+        nobody_reads: true,
+        ..of_copies(CopySabotage::DropsOpen)
+    };
+    let found = first_that_finds("TWICE", |seed| run(5 + seed, sabotage));
+    println!("{found:?}");
 }

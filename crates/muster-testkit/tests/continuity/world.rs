@@ -52,6 +52,7 @@ pub(crate) struct World {
     pub(crate) writes: Writes,
     pub(crate) trouble: Option<Trouble>,
     pub(crate) is_bad: bool,
+    nobody_reads: bool,
     pub(crate) account: Account,
 }
 
@@ -86,6 +87,7 @@ impl World {
             persistent: plan.persistent,
             trouble: None,
             is_bad: false,
+            nobody_reads: sabotage.nobody_reads,
             account: Account::default(),
         }
     }
@@ -151,7 +153,7 @@ impl World {
         self.trouble_goes_on();
         let node = self.nodes[self.random.below(self.nodes.len())].clone();
         self.writes.hear(&self.cluster).map_err(wrong)?;
-        if self.random.chance(75) {
+        if self.random.chance(75) || self.nobody_reads {
             return Ok(());
         }
         self.writes.read(&self.cluster, &node).map_err(wrong)

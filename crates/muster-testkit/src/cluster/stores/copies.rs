@@ -27,6 +27,8 @@ pub enum Neglect {
     Nothing,
     /// Stores are not told that their node's lease is over.
     Suspension,
+    /// Coordinators are not told what stores ask them for.
+    Requests,
 }
 
 impl Cluster {
@@ -88,6 +90,9 @@ impl Cluster {
         epoch: u64,
         request: CopyRequest,
     ) {
+        if self.boxes.neglect == Neglect::Requests {
+            return;
+        }
         let life = self.nodes[position].life.as_ref();
         let group = life.and_then(|life| life.stores.groups.get(store));
         let asked = group.and_then(|group| group.asks(store, epoch, request));
