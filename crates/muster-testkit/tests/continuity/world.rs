@@ -205,9 +205,9 @@ impl World {
 
     /// Coordinators remember what is there, and nothing of those who are gone.
     pub(crate) fn check_bounds(&self) -> Result<(), String> {
-        // Of each node that it is a member, what it said last, and twice that it is in reach; and two other voters, of which each was heard and is in
-        // reach.
-        let most = 4 * self.nodes.len() + 9;
+        // Of each node that it is a member, what it said last, a renewal that waits, and twice that it is in reach; and two other voters, of which
+        // each was heard, has answered, and is in reach.
+        let most = 5 * self.nodes.len() + 11;
         for of_box in self.cluster.boxes() {
             let coordinator = self.cluster.coordinator(&of_box);
             let weight = coordinator.map_or(0, Coordinator::weight);
