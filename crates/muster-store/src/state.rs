@@ -188,11 +188,7 @@ impl State {
     /// Returns `None`, and does nothing, if there is nothing that can be amended so.
     pub(crate) fn install(&mut self, edit: Edit, known: Option<Encoded>) -> Option<StoreEvent> {
         let mut event = self.entries.event(edit, known)?;
-        let place = match &event {
-            StoreEvent::Put { key, .. } => Some(self.entries.locate(key)),
-            _ => None,
-        };
-        self.make(place, &mut event);
+        self.make(None, &mut event);
         Some(event)
     }
 
@@ -414,46 +410,18 @@ impl State {
     /// Makes a change, and notes in it what was before. `place` is where the key of a put was found.
     fn make(&mut self, place: Option<Place>, event: &mut StoreEvent) {
         self.changes += 1;
-        match event {
-            StoreEvent::Put {
-                key,
-                value,
-                expires,
-                old,
-                amendment: _,
-            } => {
-                let entry = Entry {
-                    value: value.clone(),
-                    expires: *expires,
-                    changed: self.changes,
-                };
-                let place = place.unwrap_or_else(|| self.entries.locate(key));
-                let before = self.entries.put_at(place, key.clone(), entry);
-                if let Some(ends) = before.as_ref().and_then(|before| before.expires) {
-                    self.deadlines.remove(&(ends, key.clone()));
-                }
-                if let Some(ends) = *expires {
-                    self.deadlines.insert((ends, key.clone()));
-                }
-                *old = before.map(|before| before.value);
-            }
-            StoreEvent::Erase { key, old } | StoreEvent::Expire { key, old } => {
-                *old = self.remove(key);
-            }
-            StoreEvent::Clear { old } => {
-                self.deadlines.clear();
-                let all = self.entries.take().into_iter();
-                *old = all.map(|(key, entry)| (key, entry.value)).collect();
-            }
+        let ended = self.entries.make(self.changes, place, event);
+        let (key, ends) = match event {
+            StoreEvent::Put { key, expires, .. } => (key, *expires),
+            StoreEvent::Erase { key, .. } | StoreEvent::Expire { key, .. } => (key, None),
+            StoreEvent::Clear { .. } => return self.deadlines.clear(),
+        };
+        if let Some(ended) = ended {
+            self.deadlines.remove(&(ended, key.clone()));
         }
-    }
-
-    fn remove(&mut self, key: &Encoded) -> Option<Encoded> {
-        let old = self.entries.remove(key)?;
-        if let Some(ends) = old.expires {
-            self.deadlines.remove(&(ends, key.clone()));
+        if let Some(ends) = ends {
+            self.deadlines.insert((ends, key.clone()));
         }
-        Some(old.value)
     }
 }
 

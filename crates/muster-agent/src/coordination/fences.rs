@@ -1,12 +1,7 @@
 //! When an agent leads nothing through those who are out.
 
-use std::time::Duration;
-
 use muster_cluster::coordination::LEASE;
 use muster_wire::Mono;
-
-/// How long an agent has heard most coordinators until it knows who is in: it has asked them meanwhile.
-const KNOWN_AFTER: Duration = LEASE;
 
 /// Whether an agent fences those who are out. It does as long as it reaches most coordinators: without them it may have missed that
 /// somebody is in again, through whom its only way to them leads.
@@ -31,9 +26,8 @@ impl Fences {
             return false;
         }
         let since = *self.since.get_or_insert(now);
-        // What is out of reach for a moment is no reason.
-        let patience = if self.hold { LEASE } else { KNOWN_AFTER };
-        if now.since(since) < patience {
+        // What is out of reach for a moment is no reason; and who is in it has asked meanwhile.
+        if now.since(since) < LEASE {
             return false;
         }
         self.hold = reaches_most;

@@ -222,7 +222,7 @@ impl Lease {
         }
         let is_confirmed = answer.session != 0 && answer.confirmed == Some(true);
         if is_confirmed {
-            return self.granted(at, voter.to_owned(), answer.session, now);
+            return self.granted(at, Some(voter.to_owned()), answer.session, now);
         }
         if sent.is_alone && self.leader.is_some() {
             // It does not lead, or cannot tell.
@@ -259,17 +259,16 @@ impl Lease {
             can_confirm,
             ..
         } = grant.clone();
-        let by = if can_confirm { by } else { String::new() };
-        self.granted(at, by, session, now)
+        self.granted(at, can_confirm.then_some(by), session, now)
     }
 
-    /// A renewal is granted; `by` can grant alone, unless that is nobody.
-    fn granted(&mut self, at: usize, by: String, session: u64, now: Mono) -> Heard {
+    /// A renewal is granted, by somebody who can do it alone if he is named.
+    fn granted(&mut self, at: usize, by: Option<String>, session: u64, now: Mono) -> Heard {
         let sent = &mut self.sent[at];
         let (sent_at, is_last) = (sent.at, sent.number == self.number);
         sent.is_granted = true;
         if is_last {
-            self.leader = Some(by).filter(|by| !by.is_empty());
+            self.leader = by;
             self.next = sent_at.after(RENEW_EVERY).max(now);
         }
         let until = sent_at.after(LEASE);

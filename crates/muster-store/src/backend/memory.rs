@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::arithmetic::{Amended, amend};
+use crate::arithmetic::amend;
 use crate::op::Writer;
 use crate::{
     Backend, BackendError, BackendErrorKind, BackendWrite, Commit, Encoded, Entry, Persisted,
@@ -115,17 +115,10 @@ impl Backend for MemoryBackend {
                     content.entries.insert(key.clone(), entry.clone());
                 }
                 BackendWrite::Amend(key, entry, amendment) => {
-                    let kept = content.entries.get(key);
+                    let kept = content.entries.insert(key.clone(), entry.clone());
                     let amended = kept.map(|kept| amend(&kept.value, amendment));
-                    let Some(Ok(Amended { value, .. })) = amended else {
-                        let what = format!("{key} has nothing to be amended");
-                        return Err(BackendError::new(BackendErrorKind::Damaged, what));
-                    };
-                    let amended = Entry {
-                        value,
-                        ..entry.clone()
-                    };
-                    content.entries.insert(key.clone(), amended);
+                    let value = amended.and_then(Result::ok).map(|amended| amended.value);
+                    debug_assert_eq!(value.as_ref(), Some(&entry.value), "{key} {amendment:?}");
                 }
                 BackendWrite::Erase(key) => {
                     content.entries.remove(key);

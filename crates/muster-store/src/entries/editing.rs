@@ -1,6 +1,8 @@
 //! Changes of entries that somebody else has decided.
 
-use super::{Entries, Entry};
+use muster_data::Timestamp;
+
+use super::{Entries, Entry, Place};
 use crate::Encoded;
 use crate::arithmetic::amend;
 use crate::op::{Edit, StoreEvent};
@@ -47,7 +49,19 @@ impl Entries {
     /// Makes a change with its number. Returns what it did; `None`, and does nothing, if the key has no value that can be amended so.
     pub(crate) fn perform(&mut self, number: u64, edit: Edit) -> Option<StoreEvent> {
         let mut event = self.event(edit, None)?;
-        match &mut event {
+        self.make(number, None, &mut event);
+        Some(event)
+    }
+
+    /// Makes a change with its number, and notes in it what was before. `place` is where the key of a put was found. Returns when the TTL of
+    /// what was there would have ended.
+    pub(crate) fn make(
+        &mut self,
+        number: u64,
+        place: Option<Place>,
+        event: &mut StoreEvent,
+    ) -> Option<Timestamp> {
+        let (before, old) = match event {
             StoreEvent::Put {
                 key,
                 value,
@@ -60,16 +74,20 @@ impl Entries {
                     expires: *expires,
                     changed: number,
                 };
-                *old = self.put(key.clone(), entry).map(|before| before.value);
+                let place = place.unwrap_or_else(|| self.locate(key));
+                (self.put_at(place, key.clone(), entry), old)
             }
             StoreEvent::Erase { key, old } | StoreEvent::Expire { key, old } => {
-                *old = self.remove(key).map(|before| before.value);
+                (self.remove(key), old)
             }
             StoreEvent::Clear { old } => {
                 let all = self.take().into_iter();
                 *old = all.map(|(key, entry)| (key, entry.value)).collect();
+                return None;
             }
-        }
-        Some(event)
+        };
+        let ended = before.as_ref().and_then(|before| before.expires);
+        *old = before.map(|before| before.value);
+        ended
     }
 }

@@ -87,7 +87,9 @@ impl Primary {
         }
     }
 
-    fn leading(&mut self) -> Option<(&mut Leading, &mut super::Log, &super::Assignment)> {
+    pub(super) fn leading(
+        &mut self,
+    ) -> Option<(&mut Leading, &mut super::Log, &super::Assignment)> {
         let replication = self.replication.as_mut()?;
         match &mut replication.role {
             Role::Primary(leading) => {
@@ -154,15 +156,27 @@ impl Primary {
         peer.index = if continues { index } else { 0 };
         peer.durable = 0;
         peer.progress = now.mono;
+        self.tell_where_it_begins(from);
+        self.advance(now);
+    }
+
+    fn tell_where_it_begins(&mut self, to: EndpointId) {
+        let (timeline, epoch) = (self.timeline, self.epoch);
+        let Some((leading, log, _)) = self.leading() else {
+            return;
+        };
+        let Some(peer) = leading.peers.get_mut(to) else {
+            return;
+        };
         let attached = Attached {
             epoch,
             timeline,
-            index,
-            change: log.changes_at(index),
-            continues,
+            index: peer.began,
+            change: log.changes_at(peer.began),
+            // It has not said that it has anything of this yet.
+            continues: peer.is_whole,
         };
-        self.send(from, &StoreMessage::Attached(attached));
-        self.advance(now);
+        self.send(to, &StoreMessage::Attached(attached));
     }
 
     /// A copy says what it has.
@@ -178,15 +192,18 @@ impl Primary {
         if it.epoch != epoch || it.timeline != timeline {
             return;
         }
-        if !peer.is_attached || it.index < peer.began {
-            // It was told something else, or does not know that it was given up.
-            let timeline = if it.is_whole { timeline } else { 0 };
+        if !peer.is_attached {
+            // It does not know that it was given up.
             let attach = Attach {
                 epoch,
-                timeline,
+                timeline: if it.is_whole { timeline } else { 0 },
                 index: it.index,
             };
             return self.attach(from, attach, now);
+        }
+        if it.index < peer.began {
+            // What it was told last is on its way, or lost.
+            return self.tell_where_it_begins(from);
         }
         let index = it.index.min(log.last());
         if index > peer.index {

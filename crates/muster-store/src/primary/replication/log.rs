@@ -5,13 +5,13 @@ use std::collections::VecDeque;
 use crate::protocol::LogEntry;
 
 /// The committed entries that are kept for copies that come back.
-const KEPT: usize = 65_536;
+pub(super) const KEPT: usize = 65_536;
 
 /// The memory of those, in bytes.
 const KEPT_BYTES: usize = 32 << 20;
 
 /// How many times as much is kept for a copy that is fetching a snapshot meanwhile.
-const KEPT_FOR_NEWCOMERS: usize = 8;
+pub(super) const KEPT_FOR_NEWCOMERS: usize = 8;
 
 /// The entries that may wait for copies; beyond them nothing more is decided.
 const WAITING: u64 = 1 << 18;

@@ -5,13 +5,17 @@ use std::time::Duration;
 use muster_data::{Timespan, Timestamp};
 use muster_wire::{EndpointId, Mono};
 
+use super::super::log::{KEPT, KEPT_FOR_NEWCOMERS, Log};
 use crate::op::{Answer, Op, Writer};
-use crate::protocol::StoreMessage;
+use crate::protocol::{LogEntry, StoreMessage};
 use crate::{
     Assignment, CopyRequest, Encoded, Notice, Now, Output, Primary, PrimaryConfig, StoreName,
 };
 
 const BEGAN: u64 = 1;
+
+/// The entries that are kept for a copy that fetches a snapshot.
+const KEPT_AT_MOST: u64 = (KEPT * KEPT_FOR_NEWCOMERS) as u64;
 
 fn id(number: u8) -> EndpointId {
     EndpointId::from_bytes([number; 16])
@@ -209,6 +213,51 @@ fn a_newcomer_that_is_told_to_begin_later_than_it_did_begins_again() {
     assert!(pair.copy.is_whole());
     assert!(pair.is_proposed);
     assert_eq!(pair.copy.state().entries().len(), 40);
+}
+
+/// It was told to begin later and later, once for each answer to what it had been told before, as long as somebody wrote.
+#[test]
+fn a_newcomer_whose_question_came_twice_gets_in_sync_while_somebody_writes() {
+    let mut pair = Pair::with(10);
+    let question = pair.to_primary.clone();
+    pair.deliver(|_| false);
+    pair.put(10);
+    pair.to_primary.extend(question);
+    let mut begun = 0;
+    for number in 11..60 {
+        begun += pair.deliver(|_| false);
+        // Between any two messages something is decided.
+        pair.put(number);
+        pair.wait(Duration::from_millis(5));
+    }
+    assert!(begun <= 2, "it began {begun} times");
+    assert!(pair.copy.is_whole());
+    assert!(pair.is_proposed);
+}
+
+/// What is kept for a newcomer that does not say what it has is bounded, and it begins anew when it does.
+#[test]
+fn a_newcomer_that_stands_still_is_given_up() {
+    let mut pair = Pair::with(10);
+    pair.deliver(|_| false);
+    // It has been told where it begins, and is heard no more.
+    let mut log = Log::behind(0, 0);
+    while log.committed() < KEPT_AT_MOST {
+        log.push(LogEntry::nothing());
+        log.commit();
+    }
+    assert_eq!(log.first_for_newcomers(), 1);
+    log.push(LogEntry::nothing());
+    log.commit();
+    assert_eq!(log.first_for_newcomers(), log.committed() + 1);
+    let (leading, ..) = pair.primary.leading().unwrap();
+    leading.peers.give_up_slow(log.first_for_newcomers());
+    assert_eq!(leading.peers.needed(), u64::MAX);
+    log.trim(u64::MAX);
+    assert!(!log.covers(10));
+    pair.settle();
+    assert!(pair.copy.is_whole());
+    assert!(pair.is_proposed);
 }
 
 #[test]
