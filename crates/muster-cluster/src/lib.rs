@@ -40,6 +40,7 @@
 //! ```
 
 pub mod coordination;
+mod delivery;
 mod hrw;
 mod layout;
 mod links;
@@ -63,7 +64,7 @@ pub use membership::{Life, Membership, MembershipEvent, Record, Refusal};
 pub use pools::{Member, PoolChange, PoolView, Pools};
 pub use readiness::{Look, NotReady, Quorum, Readiness, ReadyError};
 pub use settings::{
-    CORE_SETTINGS, Choice, ForwardingMode, LinkOverrides, LocalMode, Origin, PeeringSettings,
+    AcknowledgeWhen, CORE_SETTINGS, Choice, ForwardingMode, LinkOverrides, LocalMode, Origin, PeeringSettings,
     QueueOverrides, Setting, SettingError, SettingKind, SettingSpec, SettingValue, Settings,
     TlsMode,
 };

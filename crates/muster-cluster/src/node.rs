@@ -18,7 +18,8 @@ mod framework;
 mod health;
 mod indirect_neighbours;
 mod inputs;
-mod log_confirmations;
+mod log_intake;
+mod log_shipping;
 mod logs;
 mod members;
 mod node_core;
@@ -52,6 +53,7 @@ pub use facts::{Effect, Input, LogSink, NodeError, Report, Severity, Written};
 pub use framework::{Declarations, Framework, NodeLife, Registry, Site};
 pub use health::{Trouble, TroubleCause};
 pub use logs::{Column, LogBatch, StreamError};
+pub use crate::delivery::{BatchId, BatchRefusal, Delivery, LogNotes, Numbers, ProducerRecord};
 pub use muster_store::Now;
 pub use reach::{NodeState, Reach};
 pub use stores::{
@@ -64,7 +66,7 @@ use self::contests::Contest;
 use self::coordination::Coordination;
 use self::dispatch::{HandlerRef, call};
 use self::indirect_neighbours::IndirectNeighbours;
-use self::log_confirmations::Confirmations;
+use self::log_intake::LogIntake;
 use self::node_core::NodeCore;
 use self::reach::{Missing, Ways};
 use self::stores::Continuation;
@@ -112,8 +114,10 @@ pub struct NodeLoop {
     /// The newcomers under names of living nodes.
     contests: Vec<Contest>,
     indirect_neighbours: IndirectNeighbours,
-    /// The records that this node, a logger, has of others.
-    confirmations: Confirmations,
+    /// What this node, a logger, has of the records of others.
+    log_intake: LogIntake,
+    /// Whether it acknowledges what is safe on its disk, and not what is written.
+    waits_for_sync: bool,
     /// Another process of this node's name is alive, and this one has been told to leave.
     is_leaving: bool,
     /// What it has of the coordinators, if the layout has any.
@@ -151,9 +155,21 @@ impl NodeLoop {
         self.core.health.troubles()
     }
 
-    /// Returns the number of log records that wait for their batch.
+    /// Returns the number of log records that are open: they wait for their batch or for a logger, or no logger has
+    /// acknowledged them yet.
     pub fn waiting_records(&self) -> usize {
-        self.core.logging.logs.waiting()
+        let logging = &self.core.logging;
+        logging.logs.waiting() + logging.shipping.records()
+    }
+
+    /// Returns `true` if no log record is open, or no logger is there to take it. A node that stops waits for it for a while.
+    pub fn has_shipped(&self) -> bool {
+        self.core.logging.shipping.is_done()
+    }
+
+    /// Returns `true` if so many log records are open that whoever makes more should wait: 32 MiB.
+    pub fn has_many_records(&self) -> bool {
+        self.core.logging.shipping.is_behind()
     }
 
     /// Returns `true` if every node that this one is linked with by the layout is up, even if some can only be reached
@@ -187,7 +203,8 @@ impl NodeLoop {
             self.strangers.values().map(|(at, _)| *at).min(),
             self.next_contest(),
             self.indirect_neighbours.next_deadline(),
-            self.confirmations.next_deadline(),
+            self.core.logging.shipping.next_deadline(),
+            self.next_look_at_batches(),
             self.core.health.next_deadline(),
             self.missing.next_deadline(),
             self.next_renewal(),
@@ -220,6 +237,8 @@ impl NodeLoop {
             Input::InputLow { input, low } => self.input_low(input, low),
             Input::InputEnd { input } => self.input_low(input, Watermarks::END),
             Input::Written {
+                sequence,
+                refusal,
                 stream,
                 records,
                 failed,
@@ -237,7 +256,10 @@ impl NodeLoop {
                 } else {
                     self.core.mends(&cause);
                 }
+                self.batch_written(sequence, refusal, problem);
             }
+            Input::LogsSynced { through } => self.logs_synced(through),
+            Input::LogsNotSynced { problem } => self.logs_not_synced(problem),
             Input::StoreOpened { store, problem } => {
                 let cause = TroubleCause::Store(store.clone());
                 match problem {
@@ -279,13 +301,10 @@ impl NodeLoop {
                 self.hook_all(Hook::Done);
                 self.run_local();
                 self.flush_logs(None);
-                self.confirm_records();
-                // No logger is alive to take these.
-                for (stream, records) in self.core.logging.logs.give_up() {
-                    let dropped = &mut self.core.counts.records_dropped;
-                    dropped.add_many(&stream, records as u64);
-                }
+                self.core.hurry_verdicts();
             }
+            // No logger has taken what is left.
+            Input::End => self.core.give_up_batches(),
         }
         self.run_local();
         self.look_at_waits();
@@ -358,29 +377,9 @@ impl NodeLoop {
         }
     }
 
-    fn log_batch(&mut self, from: EndpointId, event: &EventRef<'_>) {
-        let is_logger = self.core.layout.takes_logs(&self.core.node);
-        let batch = match LogBatch::read(event.arguments()) {
-            Ok(batch) if is_logger => batch,
-            other => {
-                self.core.counts.events_refused += 1;
-                let problem = other.err();
-                let text = || {
-                    let problem = problem.unwrap_or_else(|| "this node is not a logger".to_owned());
-                    format!("refused a batch of log records of {from}: {problem}")
-                };
-                self.core.report(Severity::Warning, "log batch", text);
-                return;
-            }
-        };
-        self.core.counts.records_received += batch.len() as u64;
-        self.took_records(from, batch.len() as u64);
-        self.core.outbox.effects.push(Effect::WriteLog(batch));
-    }
-
     fn flush_logs(&mut self, now: Option<Mono>) {
         for stream in self.core.logging.logs.due(now) {
-            self.core.flush_log(stream);
+            self.core.ship(stream);
         }
     }
 
@@ -389,7 +388,8 @@ impl NodeLoop {
         self.hello_to_strangers();
         self.end_contests();
         self.tell_of_indirect_neighbours();
-        self.confirm_records_if_due();
+        self.core.ship_on();
+        self.look_at_batches();
         self.core.end_troubles();
         self.give_up_missing();
         self.renew();

@@ -18,7 +18,7 @@ use crate::layout::StoreBackend;
 
 pub use choice::Choice;
 pub use sections::{
-    ForwardingMode, LinkOverrides, LocalMode, PeeringSettings, QueueOverrides, TlsMode,
+    AcknowledgeWhen, ForwardingMode, LinkOverrides, LocalMode, PeeringSettings, QueueOverrides, TlsMode,
 };
 pub use spec::{SettingKind, SettingSpec};
 pub use value::SettingValue;
@@ -232,6 +232,11 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
         "logging.batch_interval",
         Duration::from_secs(1),
         "longest time that a log record waits for others (Zeek's log_batch_interval)",
+    ),
+    SettingSpec::choice::<AcknowledgeWhen>(
+        "logging.acknowledge",
+        "synced",
+        "when a logger acknowledges records: `synced` to its disk, or `written` to the system, which a power failure can lose",
     ),
     SettingSpec::real(
         "input.speed",

@@ -9,11 +9,12 @@ use super::coordination::Coordination;
 use super::dispatch::HandlerRef;
 use super::framework::{Created, Declared, DeclaredStream, Hook, Registry, Site};
 use super::indirect_neighbours::IndirectNeighbours;
-use super::log_confirmations::Confirmations;
+use super::log_intake::LogIntake;
 use super::node_core::NodeCore;
 use super::reach::{Missing, Ways};
 use super::{NodeError, NodeLoop, Now};
 use crate::layout::Layout;
+use crate::settings::AcknowledgeWhen;
 
 impl NodeLoop {
     /// Builds a node of a layout, in the life `id`, which begins now, and runs the `init` of its frameworks.
@@ -41,6 +42,7 @@ impl NodeLoop {
             layout,
             node: &node,
         });
+        let acknowledges_when: AcknowledgeWhen = node.settings.choice("logging.acknowledge");
         let mut this = Self {
             core: NodeCore::new(Arc::clone(layout), node, id, incarnation, now),
             frameworks: Vec::new(),
@@ -66,7 +68,8 @@ impl NodeLoop {
             answered: BTreeMap::new(),
             contests: Vec::new(),
             indirect_neighbours: IndirectNeighbours::default(),
-            confirmations: Confirmations::default(),
+            log_intake: LogIntake::default(),
+            waits_for_sync: acknowledges_when == AcknowledgeWhen::Synced,
             is_leaving: false,
             coordination: Coordination::of(layout, now.mono),
         };

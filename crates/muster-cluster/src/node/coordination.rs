@@ -480,6 +480,7 @@ impl NodeLoop {
     /// nothing from them, only who is seen, too, is up: work that is divided is not to go to somebody who is gone.
     fn follow_view_of(&mut self, name: &NodeName) {
         let changes = self.changes_of(name);
+        self.core.logging.shipping.is_stale |= !changes.is_empty();
         self.pools_changed(&changes);
     }
 

@@ -73,10 +73,12 @@ mod descriptors {
         pub(super) RECORDS_RECEIVED = RECORDS_SENT.key("records_received").fixed(&[("direction", "in")]);
         /// Log records that this node, a logger, has written to its files.
         pub(super) RECORDS_WRITTEN = counter("muster_log_records_written_total").key("records_written");
-        /// Log records that are in no file, by stream and reason: `no_logger` (none was alive for too long), `not_written`
-        /// (the files could not be written, as on a full disk), `removed` (somebody removed the file that they were in) or `refused` (of a Zeek node: nothing had told of their
-        /// columns, they did not fit them, or this node is no logger). Any growth is a loss: look at the loggers, their
-        /// disks and their logs.
+        /// Log records that are in no file, by stream and reason: `no_logger` (none took them while there was room for them, or
+        /// before their node ended), `not_written` (the files of a logger could not be written, as on a full disk: other
+        /// loggers are given what is acknowledged), `removed` (somebody removed the file that they were in), `refused` (of a
+        /// Zeek node: nothing had told of their columns, they did not fit them, or this node is no logger), `invalid` (no
+        /// logger writes such a stream) or `unsettled` (they may be in the files of a logger that did not come back). Any
+        /// growth but of `not_written` is a loss: look at the loggers, their disks and their logs.
         pub(super) RECORDS_DROPPED = counter("muster_log_records_lost_total").key("records_dropped")
             .fixed(&[("reason", "no_logger")]).labels(&["stream"]);
         pub(super) RECORDS_FAILED = RECORDS_DROPPED.key("records_failed")
@@ -85,9 +87,19 @@ mod descriptors {
             .fixed(&[("reason", "refused")]).labels(&["stream"]);
         pub(super) RECORDS_REMOVED = RECORDS_DROPPED.key("records_removed")
             .fixed(&[("reason", "removed")]).labels(&["stream"]);
-        /// Log records that this node gave to a logger which went down before it had confirmed them: they may be in its
-        /// files, or lost with it. Loggers confirm once a second. Zeek's loggers confirm nothing, and are not counted.
-        pub(super) RECORDS_UNCONFIRMED = counter("muster_log_records_unconfirmed_total").key("records_unconfirmed");
+        pub(super) RECORDS_INVALID = RECORDS_DROPPED.key("records_invalid")
+            .fixed(&[("reason", "invalid")]).labels(&["stream"]);
+        pub(super) RECORDS_UNSETTLED = RECORDS_DROPPED.key("records_unsettled")
+            .fixed(&[("reason", "unsettled")]).labels(&["stream"]);
+        /// Log records of this node that a logger has acknowledged: they are safe on its disk.
+        pub(super) RECORDS_ACKNOWLEDGED = counter("muster_log_records_acknowledged_total").key("records_acknowledged");
+        /// Log records of this node that went to loggers which acknowledge nothing: Zeek's, and those of former releases.
+        pub(super) RECORDS_UNACKNOWLEDGED = counter("muster_log_records_unacknowledged_total").key("records_unacknowledged");
+        /// Batches of log records that this node sent again, as their logger had not acknowledged them. A few follow every
+        /// loss of a connection.
+        pub(super) BATCHES_REPEATED = counter("muster_log_batches_repeated_total").key("batches_repeated");
+        /// Batches of log records that came to this node, a logger, and that it had already.
+        pub(super) BATCHES_AGAIN = counter("muster_log_batches_duplicate_total").key("batches_again");
         /// Descriptions of logs (`log_create`) of Zeek's nodes that were refused: no name that a file can have, columns that
         /// no log can have, or this node is no logger. Their records are refused as well: the node's log says why.
         pub(super) LOGS_REFUSED = counter("muster_log_descriptions_refused_total").key("logs_refused");
@@ -122,8 +134,8 @@ pub struct NodeCounts {
     pub panics: u64,
     /// Log records written on this node.
     pub records_logged: u64,
-    /// Log records of this node that were dropped, as no logger was alive for too long,
-    /// by stream.
+    /// Log records of this node that were dropped, by stream: no logger took them while there was room for them, or before
+    /// the node ended.
     pub records_dropped: ByName,
     /// Log records handed on to a logger, perhaps this node.
     pub records_sent: u64,
@@ -135,8 +147,18 @@ pub struct NodeCounts {
     pub records_failed: ByName,
     /// Log records that this node, a logger, had written to files that somebody removed, by stream.
     pub records_removed: ByName,
-    /// Log records that this node gave to loggers which went down before they had confirmed them.
-    pub records_unconfirmed: u64,
+    /// Log records that a logger has acknowledged.
+    pub records_acknowledged: u64,
+    /// Log records that went to loggers which acknowledge nothing.
+    pub records_unacknowledged: u64,
+    /// Log records that no logger ever takes, by stream.
+    pub records_invalid: ByName,
+    /// Log records that may be at a logger which did not come back, by stream.
+    pub records_unsettled: ByName,
+    /// Batches that were sent again.
+    pub batches_repeated: u64,
+    /// Batches that came to this node, a logger, though it had them.
+    pub batches_again: u64,
     /// Log records of Zeek's nodes that were refused, by stream: their columns had not been described, they did not
     /// fit the columns, the name of their log cannot be that of a file, or this node is not a logger.
     pub records_refused: ByName,
@@ -176,7 +198,10 @@ impl NodeCounts {
             descriptors::RECORDS_SENT.of(self.records_sent),
             descriptors::RECORDS_RECEIVED.of(self.records_received),
             descriptors::RECORDS_WRITTEN.of(self.records_written),
-            descriptors::RECORDS_UNCONFIRMED.of(self.records_unconfirmed),
+            descriptors::RECORDS_ACKNOWLEDGED.of(self.records_acknowledged),
+            descriptors::RECORDS_UNACKNOWLEDGED.of(self.records_unacknowledged),
+            descriptors::BATCHES_REPEATED.of(self.batches_repeated),
+            descriptors::BATCHES_AGAIN.of(self.batches_again),
             descriptors::LOGS_REFUSED.of(self.logs_refused),
             descriptors::LOGS_FORGOTTEN.of(self.logs_forgotten),
             descriptors::STORE_WRITES_FAILED.of(self.store_writes_failed),
@@ -189,6 +214,8 @@ impl NodeCounts {
             by_name(&descriptors::RECORDS_FAILED, &self.records_failed),
             by_name(&descriptors::RECORDS_REFUSED, &self.records_refused),
             by_name(&descriptors::RECORDS_REMOVED, &self.records_removed),
+            by_name(&descriptors::RECORDS_INVALID, &self.records_invalid),
+            by_name(&descriptors::RECORDS_UNSETTLED, &self.records_unsettled),
             self.local_dropped.counters("local", ""),
         ];
         let frameworks = self.frameworks.iter();

@@ -11,11 +11,13 @@ use super::contests::Leave;
 use super::facts::{Effect, Severity};
 use super::framework::{Hook, Hosted};
 use super::inputs::{LowWatermark, Ready};
-use super::log_confirmations::RecordsTaken;
 use super::members::Hello;
 use super::node_core::NodeCore;
 use super::stores::{NeedStore, OpenStore};
 use crate::coordination::{LeaseAnswer, ViewUpdate};
+use crate::delivery::messages::{
+    LogAck, LogRefused, LogSettle, LogSettled, LogVerdict, LoggerState,
+};
 
 use super::{Context, NodeLoop, PEERS_REQUEST, barrier, logs, shape};
 
@@ -49,7 +51,12 @@ impl NodeLoop {
             LowWatermark::NAME => self.low_watermark(from, event),
             Ready::NAME => self.is_ready(from, event),
             logs::BATCH => self.log_batch(from, event),
-            RecordsTaken::NAME => self.records_taken(from, event),
+            LoggerState::NAME => self.logger_says(from, event),
+            LogAck::NAME => self.log_acknowledged(from, event),
+            LogRefused::NAME => self.log_refused(from, event),
+            LogVerdict::NAME => self.log_verdict(from, event),
+            LogSettle::NAME => self.log_settle(from, event),
+            LogSettled::NAME => self.log_settled(from, event),
             LeaseAnswer::NAME => self.lease_answered(from, event),
             ViewUpdate::NAME => self.view_told(from, event),
             OpenStore::NAME => self.open_store(from, event),

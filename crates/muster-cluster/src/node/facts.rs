@@ -10,6 +10,7 @@ use muster_wire::{Class, EndpointId, Topic};
 
 use super::coordination::StoreAuthority;
 use super::logs::{LogBatch, StreamError};
+use crate::delivery::{BatchRefusal, Delivery, LogNotes, ProducerRecord};
 use super::reach::Reach;
 use super::stores::StoreNeed;
 use crate::coordination::StoreGroup;
@@ -48,6 +49,10 @@ pub enum Input<'a> {
     },
     /// This logger has written records, or failed to.
     Written {
+        /// The number of the [`Effect::WriteLog`].
+        sequence: u64,
+        /// Why the batch is not taken, if it is not: then none of its records is in a file.
+        refusal: Option<BatchRefusal>,
         /// The stream.
         stream: &'a str,
         /// The number of records that are in its files.
@@ -58,6 +63,16 @@ pub enum Input<'a> {
         gone: u64,
         /// What went wrong, with the file's name.
         problem: Option<&'a str>,
+    },
+    /// What this logger's files were handed is safe: every [`Effect::WriteLog`] and [`Effect::NoteLogs`] up to a number.
+    LogsSynced {
+        /// That number.
+        through: u64,
+    },
+    /// What this logger's files were handed since is not safe, and never will be.
+    LogsNotSynced {
+        /// What went wrong.
+        problem: &'a str,
     },
     /// A store whose primary belongs on this node was opened, or could not be.
     StoreOpened {
@@ -105,8 +120,11 @@ pub enum Input<'a> {
     },
     /// Nothing; only time has passed.
     Tick,
-    /// The node is to stop: frameworks publish and log what they still have.
+    /// The node is to stop: frameworks publish and log what they still have. Until [`NodeLoop::has_shipped`](super::NodeLoop::has_shipped)
+    /// it is stepped on, so that its records are acknowledged.
     Stop,
+    /// The node ends. Nobody takes what records are left.
+    End,
 }
 
 /// What a node wants done.
@@ -121,8 +139,22 @@ pub enum Effect {
         /// In this class of traffic.
         class: Class,
     },
-    /// Write log records: this node is a logger.
-    WriteLog(LogBatch),
+    /// Write log records: this node is a logger. [`Input::Written`] tells of it.
+    WriteLog {
+        /// The records.
+        batch: LogBatch,
+        /// What the diary keeps of them, if somebody waits until they are safe.
+        delivery: Option<Delivery>,
+        /// The number of this effect; later ones have larger ones.
+        sequence: u64,
+    },
+    /// Keep in the diary what is decided about batches.
+    NoteLogs {
+        /// What is decided. Without it, it is to be tried whether files can be written.
+        notes: Option<LogNotes>,
+        /// The number of this effect; later ones have larger ones.
+        sequence: u64,
+    },
     /// Tell an endpoint who this node's peers are, with a `Muster::peers` event to `muster/peers/<id>/`.
     DescribePeers(EndpointId),
     /// Ping a peer, and report its answer with [`Input::Pong`].
@@ -205,12 +237,43 @@ pub struct Written {
     pub gone: u64,
     /// What went wrong, with the file's name. If all records were written, it may be about rotating.
     pub problem: Option<String>,
+    /// Whether another logger could write what was not written. Only a problem of the batch itself is one of every logger.
+    pub is_invalid: bool,
 }
 
 /// Where a logger's records go: files in a process, memory in a test.
 pub trait LogSink: Send {
-    /// Writes a batch. `wall` is the wall clock's time.
-    fn write(&mut self, batch: &LogBatch, wall: Timestamp) -> Written;
+    /// Returns what the diary has of batches that earlier lives have written. It is called once, before anything else. By default
+    /// there is no diary.
+    ///
+    /// # Errors
+    /// A text for the operator that says what went wrong.
+    fn recover(&mut self, wall: Timestamp) -> Result<Vec<ProducerRecord>, String> {
+        let _ = wall;
+        Ok(Vec::new())
+    }
+
+    /// Writes a batch. `wall` is the wall clock's time. A batch with a delivery is written as a whole or not at all.
+    fn write(&mut self, batch: &LogBatch, delivery: Option<&Delivery>, wall: Timestamp) -> Written;
+
+    /// Keeps in the diary what is decided about batches. Without notes it is tried whether files can be written.
+    ///
+    /// # Errors
+    /// A text for the operator that says what went wrong.
+    fn note(&mut self, notes: Option<&LogNotes>, wall: Timestamp) -> Result<(), String> {
+        let _ = (notes, wall);
+        Ok(())
+    }
+
+    /// Makes safe what was written and noted: behind it a power failure loses nothing of it. It may take long. By default what is
+    /// written is safe.
+    ///
+    /// # Errors
+    /// A text for the operator that says what went wrong. What was written since the last time may be lost then.
+    fn sync(&mut self, wall: Timestamp) -> Result<(), String> {
+        let _ = wall;
+        Ok(())
+    }
 
     /// Does what is due by the wall clock, such as rotating files.
     ///

@@ -21,6 +21,8 @@ const MOST: usize = 256;
 pub enum TroubleCause {
     /// Records of a log cannot be written: the node is a logger.
     Log(String),
+    /// The files of logs cannot be written, or their disk hangs: the node is a logger, and others have its share.
+    LogFiles,
     /// A store cannot be opened, although its primary belongs here.
     Store(StoreName),
     /// The stores have together reached the memory that they may take.
@@ -38,6 +40,7 @@ impl TroubleCause {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Log(_) => "log",
+            Self::LogFiles => "log_files",
             Self::Store(_) => "store",
             Self::StoreMemory => "store_memory",
             Self::Layout(_) => "layout",
@@ -51,6 +54,7 @@ impl fmt::Display for TroubleCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Log(stream) => write!(f, "log {stream}"),
+            Self::LogFiles => f.write_str("log files"),
             Self::Store(store) => write!(f, "store {store}"),
             Self::StoreMemory => f.write_str("memory of stores"),
             Self::Layout(node) => write!(f, "layout of {node}"),

@@ -1,8 +1,8 @@
-//! Log records on their way: written to streams on any node, batched, and sent to the loggers in turn. A batch carries
-//! its columns, so that a logger need not know a stream beforehand.
+//! Log records and their batches: written to streams on any node, gathered, and read by loggers. A batch carries its
+//! columns, so that a logger need not know a stream beforehand.
 
 use std::any::TypeId;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,9 +10,7 @@ use muster_data::{DataRef, Record, Type, encode};
 use muster_wire::Mono;
 
 use super::shape;
-
-/// The batches of one stream that wait for a logger at most; records beyond are dropped and counted.
-const WAITING_BATCHES: usize = 100;
+use crate::delivery::messages::DeliveryNote;
 
 /// A batch of this many bytes is full, whatever its number of records.
 const LARGE_BATCH: usize = 1 << 20;
@@ -73,17 +71,21 @@ impl LogBatch {
         }
     }
 
-    /// Reads the arguments of a [`BATCH`] event. The error says in what they are not those of a batch, or which record
-    /// does not fit its columns.
-    pub(crate) fn read(arguments: DataRef<'_>) -> Result<Self, String> {
+    /// Reads the arguments of a [`BATCH`] event, with the note of a batch that is to be acknowledged. The error says in what
+    /// they are not those of a batch, or which record does not fit its columns.
+    pub(crate) fn read(arguments: DataRef<'_>) -> Result<(Self, Option<DeliveryNote>), String> {
         let parts = || {
             let mut arguments = arguments.as_vector()?.iter();
             let stream = arguments.next()?.as_str()?.to_owned();
             let columns = arguments.next()?.to::<Vec<Column>>().ok()?;
             let rows = arguments.next()?;
-            Some((stream, columns, rows, rows.as_vector()?))
+            let note = match arguments.next() {
+                Some(note) => Some(note.to::<DeliveryNote>().ok()?),
+                None => None,
+            };
+            Some((stream, columns, rows, rows.as_vector()?, note))
         };
-        let (stream, columns, rows, vector) = parts().ok_or_else(|| {
+        let (stream, columns, rows, vector, note) = parts().ok_or_else(|| {
             let found = shape::found(arguments);
             format!("declared (stream: string, columns: vector, records: vector), found {found}")
         })?;
@@ -108,12 +110,13 @@ impl LogBatch {
             ));
         }
         let count = vector.len();
-        Ok(Self {
+        let batch = Self {
             stream,
             columns,
             rows: Bytes::copy_from_slice(rows.bytes()),
             count,
-        })
+        };
+        Ok((batch, note))
     }
 }
 
@@ -216,19 +219,10 @@ struct Stream {
     zeek_stream: Option<&'static str>,
     /// The Rust type that was checked against `ty` last.
     checked: Option<TypeId>,
-    /// Full batches that no logger took yet.
-    full: VecDeque<Rows>,
     /// The batch that is being filled.
     open: Rows,
     /// When the first waiting record was written.
     since: Mono,
-}
-
-impl Stream {
-    fn waiting(&self) -> usize {
-        let full: usize = self.full.iter().map(|rows| rows.count).sum();
-        full + self.open.count
-    }
 }
 
 /// Encoded records, one after the other.
@@ -240,7 +234,7 @@ struct Rows {
 
 impl Stream {
     fn is_waiting(&self) -> bool {
-        self.open.count > 0 || !self.full.is_empty()
+        self.open.count > 0
     }
 }
 
@@ -252,9 +246,9 @@ pub(crate) struct Logs {
     batch_interval: Duration,
 }
 
-/// A batch of a stream, on its way to a logger.
-#[derive(Debug)]
-pub(crate) struct Taken<'a> {
+/// Records of a stream, on their way to a logger.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outgoing<'a> {
     /// The stream's name.
     pub(crate) name: &'static str,
     /// The records' type.
@@ -263,19 +257,22 @@ pub(crate) struct Taken<'a> {
     /// Zeek's stream of the same columns.
     pub(crate) zeek_stream: Option<&'static str>,
     /// A vector of the records, encoded.
-    pub(crate) rows: Vec<u8>,
+    pub(crate) rows: &'a [u8],
     /// How many there are.
     pub(crate) count: usize,
 }
 
-impl Taken<'_> {
-    /// Appends the arguments of a [`BATCH`] event.
-    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+impl Outgoing<'_> {
+    /// Appends the arguments of a [`BATCH`] event. With a note the batch is acknowledged.
+    pub(crate) fn put(&self, out: &mut Vec<u8>, note: Option<&DeliveryNote>) {
         out.reserve(self.rows.len() + 512);
-        encode::vector_header(out, 3);
+        encode::vector_header(out, 3 + usize::from(note.is_some()));
         encode::string(out, self.name.as_bytes());
         muster_data::Encode::encode(self.columns, out);
-        out.extend_from_slice(&self.rows);
+        out.extend_from_slice(self.rows);
+        if let Some(note) = note {
+            muster_data::Encode::encode(note, out);
+        }
     }
 }
 
@@ -285,7 +282,6 @@ pub(crate) enum Logged {
     Waiting,
     /// The batch is full: send it.
     Full,
-    Dropped,
 }
 
 impl Logs {
@@ -320,7 +316,6 @@ impl Logs {
             columns,
             zeek_stream,
             checked: None,
-            full: VecDeque::new(),
             open: Rows::default(),
             since: Mono::default(),
         };
@@ -384,11 +379,8 @@ impl Logs {
 
     fn append(&mut self, name: &str, now: Mono, row: impl FnOnce(&mut Vec<u8>)) -> Logged {
         let Some(stream) = self.streams.get_mut(name) else {
-            return Logged::Dropped;
+            return Logged::Waiting; // whoever writes has looked it up
         };
-        if stream.full.len() >= WAITING_BATCHES {
-            return Logged::Dropped;
-        }
         if !stream.is_waiting() {
             stream.since = now;
         }
@@ -397,7 +389,6 @@ impl Logs {
         if stream.open.count < self.batch_size && stream.open.bytes.len() < LARGE_BATCH {
             return Logged::Waiting;
         }
-        stream.full.push_back(std::mem::take(&mut stream.open));
         Logged::Full
     }
 
@@ -421,55 +412,37 @@ impl Logs {
             .collect()
     }
 
-    /// Puts off a stream that has nowhere to go.
-    pub(crate) fn postpone(&mut self, name: &str, now: Mono) {
-        if let Some(stream) = self.streams.get_mut(name) {
-            stream.since = now;
-        }
-    }
-
-    /// Whether a stream has records that wait.
-    pub(crate) fn is_waiting(&self, name: &str) -> bool {
-        self.streams.get(name).is_some_and(Stream::is_waiting)
-    }
-
-    /// Takes a stream's oldest batch, full or not.
-    pub(crate) fn take(&mut self, name: &str) -> Option<Taken<'_>> {
-        let (name, stream) = self
-            .streams
-            .iter_mut()
-            .find(|(known, stream)| **known == name && stream.is_waiting())?;
-        let open = &mut stream.open;
-        let rows = stream
-            .full
-            .pop_front()
-            .unwrap_or_else(|| std::mem::take(open));
+    /// Takes what a stream has gathered: its name, a vector of the records, and how many there are.
+    pub(crate) fn take(&mut self, name: &str) -> Option<(&'static str, Vec<u8>, usize)> {
+        let mut streams = self.streams.iter_mut();
+        let (name, stream) = streams.find(|(known, stream)| **known == name && stream.is_waiting())?;
+        let rows = std::mem::take(&mut stream.open);
         let mut encoded = Vec::with_capacity(rows.bytes.len() + 8);
         encode::vector_header(&mut encoded, rows.count);
         encoded.extend_from_slice(&rows.bytes);
-        Some(Taken {
+        Some((name, encoded, rows.count))
+    }
+
+    /// Describes records of a stream.
+    pub(crate) fn outgoing<'a>(
+        &'a self,
+        name: &'static str,
+        rows: &'a [u8],
+        count: usize,
+    ) -> Option<Outgoing<'a>> {
+        let stream = self.streams.get(name)?;
+        Some(Outgoing {
             name,
             ty: &stream.ty,
             columns: &stream.columns,
             zeek_stream: stream.zeek_stream,
-            rows: encoded,
-            count: rows.count,
+            rows,
+            count,
         })
     }
 
-    /// Forgets the records that wait, as nobody will take them. Returns how many there were by stream.
-    pub(crate) fn give_up(&mut self) -> Vec<(String, usize)> {
-        let mut given_up = Vec::new();
-        for (name, stream) in &mut self.streams {
-            given_up.push((name.to_string(), stream.waiting()));
-            stream.full.clear();
-            stream.open = Rows::default();
-        }
-        given_up
-    }
-
-    /// The records that wait.
+    /// The records that are gathered.
     pub(crate) fn waiting(&self) -> usize {
-        self.streams.values().map(Stream::waiting).sum()
+        self.streams.values().map(|stream| stream.open.count).sum()
     }
 }

@@ -88,6 +88,7 @@ impl NodeLoop {
         self.answered.insert(from, now);
         self.say_hello(from);
         self.announce_to(from);
+        self.announce_logger_to(from);
         self.tell_readiness_to(&name, from);
     }
 
@@ -162,6 +163,9 @@ impl NodeLoop {
                     self.core.windows.watermarks.node_up(&name, incarnation);
                     let changes = self.changes_of(&name);
                     self.announce_to(id);
+                    if incarnation.is_some() {
+                        self.announce_logger_to(id);
+                    }
                     self.tell_readiness_to(&name, id);
                     self.tell_zeek_manager(&name);
                     if incarnation.is_none() {
@@ -196,7 +200,6 @@ impl NodeLoop {
                     };
                     self.core.is_now_zeek(&life, false);
                     self.core.mends(&TroubleCause::Layout(life.name.clone()));
-                    self.logger_down(&life);
                     self.core.outbox.effects.push(Effect::Report(Report {
                         severity: Severity::Warning,
                         text: format!("node down: {}", life.name),
@@ -214,6 +217,7 @@ impl NodeLoop {
             }
         }
         self.look_for_indirect_neighbours();
+        self.core.logging.shipping.is_stale = true;
         self.core.waits.changed();
     }
 }

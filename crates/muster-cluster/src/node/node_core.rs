@@ -1,7 +1,7 @@
 //! The inside of a node loop that handlers reach through their [`Context`](super::Context).
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,13 +13,14 @@ use muster_wire::{Class, EndpointId, Filter, Incarnation, Topic};
 
 use super::counts::{CounterSpec, FrameworkCount, NodeCounts};
 use super::health::Health;
-use super::logs::{BATCH, Logged, Logs};
+use super::log_shipping::Shipping;
+use super::logs::{Logged, Logs};
 use super::stores::{DeclaredStore, StoreAccess};
 use super::timers::Timers;
 use super::waits::Waits;
 use super::zeek_logs::ZeekLogs;
-use super::{Effect, NodeError, Now, Report, Severity, zeek_logger};
-use crate::layout::{Layout, Node, NodeName, PoolName};
+use super::{Effect, NodeError, Now, Report, Severity};
+use crate::layout::{Layout, Node, NodeName};
 use crate::membership::Membership;
 use crate::pools::Pools;
 use crate::settings::ForwardingMode;
@@ -27,9 +28,6 @@ use crate::watermark::Watermarks;
 
 /// The events that a node may have addressed to itself and not yet handled.
 const LOCAL_EVENTS: usize = 65_536;
-
-/// The purpose under which log batches go to the loggers in turn.
-const LOG_PURPOSE: &str = "Muster::log";
 
 /// What a node loop keeps besides its frameworks, and what these reach through their [`Context`](super::Context): each
 /// concern has its own state.
@@ -89,10 +87,7 @@ pub(crate) struct Windows {
 pub(crate) struct Logging {
     pub(crate) logs: Logs,
     pub(crate) zeek_logs: ZeekLogs,
-    /// The records that each logger was given and has not confirmed.
-    pub(super) unconfirmed: BTreeMap<NodeName, u64>,
-    /// What the operator knows of logs at Zeek's loggers: logger and path.
-    told_zeek_loggers: BTreeSet<(NodeName, String)>,
+    pub(super) shipping: Shipping,
 }
 
 /// What leaves the loop, and what it says to itself.
@@ -173,8 +168,7 @@ impl NodeCore {
             logging: Logging {
                 logs,
                 zeek_logs: ZeekLogs::default(),
-                unconfirmed: BTreeMap::new(),
-                told_zeek_loggers: BTreeSet::new(),
+                shipping: Shipping::of(&layout, &node),
             },
             stores: StoreAccess::default(),
             outbox: Outbox {
@@ -301,80 +295,9 @@ impl NodeCore {
 
     pub(crate) fn logged(&mut self, stream: &str, logged: Logged) {
         self.counts.records_logged += 1;
-        match logged {
-            Logged::Waiting => {}
-            Logged::Full => self.flush_log(stream),
-            Logged::Dropped => {
-                self.counts.records_dropped.add(stream);
-            }
+        if logged == Logged::Full {
+            self.ship(stream);
         }
-    }
-
-    /// Sends a stream's waiting records, each batch to the next logger, if one is alive.
-    pub(crate) fn flush_log(&mut self, stream: &str) {
-        while self.logging.logs.is_waiting(stream) {
-            let Some((logger, topic)) = self.next_logger() else {
-                return self.logging.logs.postpone(stream, self.clock.now.mono);
-            };
-            let is_zeek = self.is_zeek(&logger);
-            let Some(taken) = self.logging.logs.take(stream) else {
-                return;
-            };
-            self.counts.records_sent += taken.count as u64;
-            if !is_zeek && logger != self.node.name {
-                let sent = self.logging.unconfirmed.entry(logger.clone()).or_default();
-                *sent += taken.count as u64;
-            }
-            let mut out = Vec::new();
-            if is_zeek {
-                let target = zeek_logger::Target::of(&taken);
-                target.put(&mut out, &taken, self.clock.now.wall);
-                self.counts.events_out += 1;
-                self.outbox.effects.push(Effect::Publish {
-                    topic,
-                    payload: Bytes::from(out),
-                    class: Class::Bulk,
-                });
-                self.tell_of_zeek_logger(&logger, target);
-            } else {
-                taken.put(&mut out);
-                let metadata = self.metadata();
-                self.send(&topic, Class::Bulk, BATCH, metadata, |arguments| {
-                    arguments.extend_from_slice(&out);
-                });
-            }
-        }
-    }
-
-    /// Tells the operator once where a Zeek logger puts a log: it does not answer, and says only in its
-    /// own reporter.log that it does not know a stream.
-    fn tell_of_zeek_logger(&mut self, logger: &NodeName, target: zeek_logger::Target) {
-        if self
-            .logging
-            .told_zeek_loggers
-            .insert((logger.clone(), target.path()))
-        {
-            let (severity, text) = (Severity::Info, target.describe(logger));
-            self.outbox
-                .effects
-                .push(Effect::Report(Report { severity, text }));
-        }
-    }
-
-    /// The living logger whose turn it is, and its topic.
-    fn next_logger(&mut self) -> Option<(NodeName, Topic)> {
-        let name = if self.layout.manager_is_logger() {
-            let manager = &self.layout.manager()?.name;
-            Some(manager.clone()).filter(|name| self.is_alive(name))
-        } else {
-            self.members
-                .pools
-                .next(&PoolName::logger(), LOG_PURPOSE)
-                .cloned()
-        };
-        let name = name?;
-        let topic = self.topic_for_node(&name)?;
-        Some((name, topic))
     }
 
     /// Whether a node that is alive is a Zeek process: those do not say their incarnation.

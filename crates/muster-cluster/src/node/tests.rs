@@ -34,7 +34,7 @@ use bytes::Bytes;
 
 use super::contests::Leave;
 use super::inputs::{LowWatermark, Ready};
-use super::log_confirmations::RecordsTaken;
+use crate::delivery::messages::{LogAck, LogRefused, LogVerdict, LoggerState};
 use super::members::Hello;
 use super::*;
 use crate::hrw::Key;
@@ -207,6 +207,10 @@ struct Rig {
     said: Vec<String>,
     published: Vec<(String, Bytes)>,
     batches: Vec<LogBatch>,
+    /// The last that the files were handed.
+    handed: u64,
+    /// Its files write and sync by themselves.
+    has_files: bool,
     input_starts: usize,
 }
 
@@ -220,6 +224,10 @@ impl Rig {
     }
 
     fn of(layout: &str, name: &str, registry: &Registry) -> Result<Self, NodeError> {
+        Self::in_life(0, layout, name, registry)
+    }
+
+    fn in_life(number: u8, layout: &str, name: &str, registry: &Registry) -> Result<Self, NodeError> {
         let layout = Layout::parse(layout, "test", &registry.settings()).unwrap();
         let now = Now {
             mono: Mono(0),
@@ -229,7 +237,7 @@ impl Rig {
             &Arc::new(layout),
             name,
             registry,
-            id(0),
+            id(number),
             Incarnation(1),
             now,
         )?;
@@ -239,6 +247,8 @@ impl Rig {
             said: Vec::new(),
             published: Vec::new(),
             batches: Vec::new(),
+            handed: 0,
+            has_files: true,
             input_starts: 0,
         };
         this.collect();
@@ -251,12 +261,25 @@ impl Rig {
     }
 
     fn collect(&mut self) {
+        let (mut written, mut synced) = (Vec::new(), None);
         for effect in self.node.take_effects() {
             match effect {
                 Effect::Publish { topic, payload, .. } => {
                     self.published.push((topic.to_string(), payload));
                 }
-                Effect::WriteLog(batch) => self.batches.push(batch),
+                Effect::WriteLog { batch, sequence, .. } => {
+                    written.push((sequence, batch.stream.clone(), batch.len() as u64));
+                    self.batches.push(batch);
+                    self.handed = sequence;
+                    synced = Some(sequence);
+                }
+                Effect::NoteLogs { notes, sequence } => {
+                    self.handed = sequence;
+                    synced = Some(sequence);
+                    if notes.is_none() {
+                        self.said.push("try to write".to_owned());
+                    }
+                }
                 Effect::StartInputs => self.input_starts += 1,
                 Effect::Report(report) => self.said.push(report.text.replace("actor: ", "")),
                 Effect::Ping(id) => self.said.push(format!("ping {id}")),
@@ -282,6 +305,23 @@ impl Rig {
                 Effect::DescribePeers(_) => {}
             }
         }
+        if !self.has_files {
+            return;
+        }
+        for (sequence, stream, records) in written {
+            self.step(Input::Written {
+                sequence,
+                refusal: None,
+                stream: &stream,
+                records,
+                failed: 0,
+                gone: 0,
+                problem: None,
+            });
+        }
+        if let Some(through) = synced {
+            self.step(Input::LogsSynced { through });
+        }
     }
 
     /// Lets time pass as a driver would, from deadline to deadline.
@@ -296,12 +336,13 @@ impl Rig {
     }
 
     fn act(&mut self, what: &str) {
-        self.receive(
-            0,
-            &Act {
-                what: what.to_owned(),
-            },
-        );
+        self.act_as(0, what);
+    }
+
+    /// As [`act`](Self::act), in the life of this number.
+    fn act_as(&mut self, number: u8, what: &str) {
+        let what = what.to_owned();
+        self.receive(number, &Act { what });
     }
 
     /// A typed event of the peer `from`, at 5 s of event time.
@@ -318,6 +359,12 @@ impl Rig {
     fn up(&mut self, name: &str, number: u8) {
         self.step(Input::Reach(id(number), Reach::PeerUp(Version::V1)));
         self.hello(name, number);
+    }
+
+    /// A logger comes up, and says that it takes records.
+    fn logger_up(&mut self, name: &str, number: u8) {
+        self.up(name, number);
+        self.receive(number, &LoggerState { problem: None });
     }
 
     fn hello(&mut self, name: &str, number: u8) {

@@ -12,7 +12,7 @@ use muster_wire::zeek::{
     LogCreate, LogField, LogWrite, TypeTag, WriterInfo, put_batch, put_log_create, put_log_write,
 };
 
-use super::logs::Taken;
+use super::logs::Outgoing;
 use crate::layout::NodeName;
 
 /// Zeek's writer of files, which every Zeek has.
@@ -35,10 +35,10 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    pub(crate) fn of(taken: &Taken<'_>) -> Self {
+    pub(crate) fn of(records: &Outgoing<'_>) -> Self {
         Self {
-            name: taken.name,
-            zeek_stream: taken.zeek_stream,
+            name: records.name,
+            zeek_stream: records.zeek_stream,
         }
     }
 
@@ -69,9 +69,9 @@ impl Target {
     }
 
     /// Appends a batch as Zeek's message.
-    pub(crate) fn put(self, out: &mut Vec<u8>, taken: &Taken<'_>, now: Timestamp) {
+    pub(crate) fn put(self, out: &mut Vec<u8>, records: &Outgoing<'_>, now: Timestamp) {
         let path = self.path();
-        let fields = fields(taken);
+        let fields = fields(records);
         let types: Vec<TypeTag> = fields.iter().map(|field| field.ty).collect();
         let create = LogCreate {
             stream: self.stream(),
@@ -84,9 +84,9 @@ impl Target {
             fields,
         };
         let mut serial_data = Vec::new();
-        put_batch(out, 1 + taken.count, |out| {
+        put_batch(out, 1 + records.count, |out| {
             put_log_create(out, &create);
-            let rows = DataRef::from_validated(&taken.rows).as_vector();
+            let rows = DataRef::from_validated(&records.rows).as_vector();
             for row in rows.into_iter().flat_map(|rows| rows.iter()) {
                 let values = row.as_vector().into_iter().flat_map(|row| row.iter());
                 let values = values.zip(&types).map(|(field, ty)| value(field, *ty));
@@ -105,11 +105,11 @@ impl Target {
 }
 
 /// The columns of a log as Zeek describes them.
-fn fields<'a>(taken: &'a Taken<'_>) -> Vec<LogField<'a>> {
-    let Type::Record(record) = taken.ty else {
+fn fields<'a>(records: &'a Outgoing<'_>) -> Vec<LogField<'a>> {
+    let Type::Record(record) = records.ty else {
         return Vec::new(); // `columns_of` lets nothing else become a stream
     };
-    let columns = taken.columns.iter().zip(&record.fields);
+    let columns = records.columns.iter().zip(&record.fields);
     columns
         .map(|(column, field)| {
             let (inner, optional) = match &field.ty {

@@ -11,7 +11,7 @@ use muster_wire::zeek::serial::{Fields, SerialError, Value};
 use muster_wire::zeek::{LogCreate, LogField, LogWrite, Message, TypeTag};
 
 use super::logs::{Column, LogBatch, is_stream_name};
-use super::{Effect, NodeLoop, Severity};
+use super::{NodeLoop, Severity};
 
 /// The logs whose columns are remembered at most, counted by stream, writer and path. A large
 /// cluster of Zeek's has about a hundred.
@@ -360,7 +360,7 @@ impl NodeLoop {
         for rows in received.batches {
             if rows.count > 0 {
                 self.core.counts.records_received += rows.count as u64;
-                self.core.outbox.effects.push(Effect::WriteLog(rows.into()));
+                self.write_batch(rows.into());
             }
         }
     }

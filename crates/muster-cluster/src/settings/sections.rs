@@ -48,6 +48,21 @@ crate::choice!(LocalMode {
     "off" => LocalMode::Off,
 });
 
+/// When a logger acknowledges records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AcknowledgeWhen {
+    /// When they are safe on its disk.
+    #[default]
+    Synced,
+    /// When they are written: a failure of the machine can lose them.
+    Written,
+}
+
+crate::choice!(AcknowledgeWhen {
+    "synced" => AcknowledgeWhen::Synced,
+    "written" => AcknowledgeWhen::Written,
+});
+
 /// How peerings are protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsMode {

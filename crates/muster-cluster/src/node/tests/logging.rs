@@ -2,34 +2,134 @@
 
 use super::*;
 
+const TO_ONE: &str = "Muster::log_batch to zeek/cluster/node/logger-1/";
+const TO_TWO: &str = "Muster::log_batch to zeek/cluster/node/logger-2/";
+
+/// What a logger of the number `from` says of batches of this node.
+fn ack(rig: &mut Rig, from: u8, batches: &[u64]) {
+    let ack = LogAck {
+        producer: id(0).to_string(),
+        batches: batches.to_vec(),
+    };
+    rig.receive(from, &ack);
+}
+
 #[test]
 fn log_records_go_in_batches_to_the_loggers_in_turn() {
     let mut rig = Rig::new("worker-1");
-    rig.up("logger-1", 1);
-    rig.up("logger-2", 2);
+    rig.logger_up("logger-1", 1);
+    rig.logger_up("logger-2", 2);
     rig.published();
     rig.act("log 2");
     assert_eq!((rig.published(), rig.node.waiting_records()), (vec![], 2));
     rig.act("log 5");
-    let (one, two) = (
-        "Muster::log_batch to zeek/cluster/node/logger-1/",
-        "Muster::log_batch to zeek/cluster/node/logger-2/",
-    );
-    assert_eq!(rig.published(), [one, two]);
-    assert_eq!(rig.node.waiting_records(), 1);
+    assert_eq!(rig.published(), [TO_ONE, TO_TWO]);
+    assert_eq!(rig.node.waiting_records(), 7, "none is acknowledged");
     rig.pass(Duration::from_millis(999));
     assert_eq!(rig.published(), NOTHING);
     rig.pass(Duration::from_millis(1));
-    assert_eq!(
-        rig.published(),
-        [one],
-        "what waits long enough is sent as it is"
-    );
+    let asked_again = rig.published();
+    assert!(asked_again.contains(&TO_ONE.to_owned()), "what waits long enough is sent as it is");
+    ack(&mut rig, 1, &[0, 0, 2, 2]);
+    ack(&mut rig, 2, &[1, 1]);
+    let counts = rig.node.counts();
+    assert_eq!((counts.records_logged, counts.records_acknowledged), (7, 7));
+    assert_eq!(rig.node.waiting_records(), 0);
+    rig.published();
     rig.step(Input::Reach(id(2), Reach::PeerDown(Version::V1)));
     rig.act("log 6");
-    assert_eq!(rig.published(), [one, one]);
-    let counts = rig.node.counts();
-    assert_eq!((counts.records_logged, counts.records_sent), (13, 13));
+    assert_eq!(rig.published(), [TO_ONE, TO_ONE]);
+}
+
+/// A batch was lost with the connection that it was on.
+#[test]
+fn the_same_logger_is_asked_again_until_it_is_out() {
+    let mut rig = Rig::new("worker-1");
+    rig.logger_up("logger-1", 1);
+    rig.act("log 3");
+    rig.logger_up("logger-2", 2);
+    rig.published();
+    rig.pass(Duration::from_secs(10));
+    assert_eq!(rig.published(), [TO_ONE; 3], "after 1 s, 2 s more, 4 s more");
+    assert_eq!(rig.node.counts().batches_repeated, 3);
+    // It is out: the other one is asked. Whoever of the two answers first has it.
+    rig.step(Input::Reach(id(1), Reach::PeerDown(Version::V1)));
+    assert_eq!(rig.published(), [TO_TWO]);
+    ack(&mut rig, 2, &[0, 0]);
+    assert_eq!(rig.node.counts().records_acknowledged, 3);
+    rig.logger_up("logger-1", 3);
+    rig.published.clear();
+    ack(&mut rig, 3, &[0, 0]);
+    assert_eq!(rig.node.counts().records_acknowledged, 3, "once");
+    rig.pass(Duration::from_millis(200));
+    assert_eq!(verdicts(&mut rig), ["logger-2 keeps [0, 0] with others", "logger-1 strikes [0, 0]"]);
+}
+
+fn verdicts(rig: &mut Rig) -> Vec<String> {
+    let published = std::mem::take(&mut rig.published);
+    let mut verdicts: Vec<String> = published
+        .iter()
+        .filter_map(|(topic, payload)| {
+            let event = EventRef::read(DataRef::from_validated(payload)).ok()?;
+            let verdict = event.arguments().to::<LogVerdict>().ok()?;
+            let logger = topic.trim_end_matches('/').rsplit('/').next()?;
+            let LogVerdict { keep, keep_shared, strike, .. } = verdict;
+            let said = [(keep, "keeps", ""), (keep_shared, "keeps", " with others"), (strike, "strikes", "")];
+            let said = said.into_iter().filter(|(numbers, ..)| !numbers.is_empty());
+            Some(said.map(|(numbers, does, more)| format!("{logger} {does} {numbers:?}{more}")).collect::<Vec<_>>())
+        })
+        .flatten()
+        .collect();
+    verdicts.sort_by(|a, b| b.cmp(a));
+    verdicts
+}
+
+/// A logger whose disk is full says so, and the others have its share.
+#[test]
+fn what_a_logger_cannot_write_goes_to_another() {
+    let mut rig = Rig::new("worker-1");
+    rig.logger_up("logger-1", 1);
+    rig.logger_up("logger-2", 2);
+    rig.act("log 3");
+    rig.published();
+    let refused = |cause: u64, batches: &[u64]| LogRefused {
+        producer: id(0).to_string(),
+        batches: batches.to_vec(),
+        cause,
+        text: "no space left".to_owned(),
+    };
+    rig.receive(1, &refused(1, &[0, 0]));
+    assert_eq!(rig.published(), [TO_TWO]);
+    rig.act("log 6");
+    assert_eq!(rig.published(), [TO_TWO, TO_TWO]);
+    rig.receive(1, &LoggerState { problem: None });
+    rig.act("log 6");
+    let mut published = rig.published();
+    published.sort();
+    assert_eq!(published, [TO_ONE, TO_TWO]);
+    // What no logger can write is dropped, and counted.
+    rig.receive(2, &refused(2, &[0, 2]));
+    assert_eq!(rig.node.counts().records_invalid.get("rows"), 9);
+}
+
+/// One that says nothing about itself is of a former release, and would never acknowledge.
+#[test]
+fn a_logger_that_says_nothing_is_not_waited_for() {
+    let mut rig = Rig::new("worker-1");
+    rig.up("logger-1", 1);
+    rig.published();
+    rig.act("log 3");
+    rig.pass(Duration::from_millis(2_900));
+    assert_eq!((rig.published(), rig.node.waiting_records()), (vec![], 3));
+    rig.pass(Duration::from_millis(100));
+    rig.published.retain(|(topic, _)| topic.contains("logger"));
+    assert_eq!((rig.published(), rig.node.waiting_records()), (vec![TO_ONE.to_owned()], 0));
+    rig.pass(Duration::from_secs(60));
+    assert_eq!(rig.node.counts().batches_repeated, 0);
+    assert_eq!(rig.node.counts().records_unacknowledged, 3);
+    rig.receive(1, &LoggerState { problem: None });
+    rig.act("log 3");
+    assert_eq!(rig.node.waiting_records(), 3, "now it does");
 }
 
 #[test]
@@ -38,33 +138,17 @@ fn log_records_wait_for_a_logger() {
     rig.act("log 7");
     rig.pass(Duration::from_secs(60));
     assert_eq!((rig.published(), rig.node.waiting_records()), (vec![], 7));
-    rig.up("logger-2", 2);
-    rig.published();
-    rig.pass(Duration::from_secs(1));
-    let batch = "Muster::log_batch to zeek/cluster/node/logger-2/";
-    assert_eq!(
-        rig.published(),
-        [batch; 3],
-        "never more than a batch at once"
-    );
+    rig.logger_up("logger-2", 2);
+    let published = rig.published();
+    let batches = published.iter().filter(|text| *text == TO_TWO).count();
+    assert_eq!(batches, 3, "never more than a batch at once");
+    ack(&mut rig, 2, &[0, 2]);
     assert_eq!(rig.node.waiting_records(), 0);
-    // 100 batches wait at most.
-    rig.step(Input::Reach(id(2), Reach::PeerDown(Version::V1)));
-    rig.act("log 400");
-    let counts = rig.node.counts();
-    assert_eq!(
-        (rig.node.waiting_records(), counts.records_dropped.total()),
-        (300, 100)
-    );
 }
 
 #[test]
 fn a_logger_writes_what_it_gets() {
-    let mut worker = Rig::new("worker-1");
-    worker.up("logger-1", 1);
-    worker.published();
-    worker.act("log 3");
-    let (_, batch) = worker.published.pop().unwrap();
+    let (mut worker, batch) = (Rig::new("worker-1"), a_batch());
     let mut logger = Rig::new("logger-1");
     let input = Input::Message {
         from: id(7),
@@ -84,16 +168,10 @@ fn a_logger_writes_what_it_gets() {
     assert_eq!(columns, ["number count", "text string"]);
     let rows: Vec<Row> = batch_of_rows.rows().map(|row| row.to().unwrap()).collect();
     assert_eq!(rows, [row(0), row(1), row(2)]);
-    logger.step(Input::Written {
-        stream: "sample",
-        records: 3,
-        failed: 0,
-        gone: 0,
-        problem: None,
-    });
     let counts = logger.node.counts();
     assert_eq!((counts.records_received, counts.records_written), (3, 3));
     // Its own records take the same way, without the network.
+    logger.published.clear();
     logger.act("log 3");
     assert_eq!((logger.batches.len(), logger.published()), (2, vec![]));
     // Who is no logger has no files.
@@ -119,6 +197,8 @@ fn what_no_logger_takes_before_the_end_is_counted() {
     let mut rig = Rig::new("worker-1");
     rig.act("log 1");
     rig.step(Input::Stop);
+    assert!(rig.node.has_shipped(), "nobody is there to be waited for");
+    rig.step(Input::End);
     let counts = rig.node.counts();
     assert_eq!(
         (
@@ -132,6 +212,8 @@ fn what_no_logger_takes_before_the_end_is_counted() {
 
 fn written(failed: u64, problem: Option<&str>) -> Input<'_> {
     Input::Written {
+        sequence: 0,
+        refusal: None,
         stream: "rows",
         records: 1,
         failed,
@@ -172,57 +254,138 @@ fn a_logger_that_cannot_write_is_not_ready() {
 
 const ALONE: &str = "[[node]]\nname = \"manager\"\nrole = \"manager\"\nport = 1\n";
 
-/// What a logger took with it when it died was in no count.
-#[test]
-fn records_that_a_dead_logger_has_not_confirmed_are_counted() {
-    let mut worker = Rig::new("worker-1");
-    worker.up("logger-1", 1);
-    worker.act("log 9");
-    assert_eq!(worker.node.counts().records_sent, 9);
-    worker.receive(1, &RecordsTaken { records: 5 });
-    worker.step(Input::Reach(id(1), Reach::PeerDown(Version::V1)));
-    assert_eq!(worker.node.counts().records_unconfirmed, 4);
-    // One that confirmed all took nothing with it.
-    worker.up("logger-2", 2);
-    worker.act("log 3");
-    worker.receive(2, &RecordsTaken { records: 3 });
-    worker.step(Input::Reach(id(2), Reach::PeerDown(Version::V1)));
-    assert_eq!(worker.node.counts().records_unconfirmed, 4);
+/// What a logger has said of batches since the last time.
+fn said_of_batches(rig: &mut Rig) -> Vec<String> {
+    let published = std::mem::take(&mut rig.published);
+    let said = published.iter().filter_map(|(_, payload)| {
+        let event = EventRef::read(DataRef::from_validated(payload)).ok()?;
+        let arguments = event.arguments();
+        let ack = arguments.to::<LogAck>().ok().filter(|_| event.name() == LogAck::NAME);
+        let refused = arguments.to::<LogRefused>().ok().filter(|_| event.name() == LogRefused::NAME);
+        let ack = ack.map(|ack| format!("has {:?}", ack.batches));
+        ack.or_else(|| refused.map(|it| format!("refuses {:?}: {}", it.batches, it.text)))
+    });
+    said.collect()
 }
 
-/// A logger confirms what it has within a second, and at its end at once.
-#[test]
-fn a_logger_confirms_what_it_has() {
-    let mut worker = Rig::new("worker-1");
-    worker.up("logger-1", 1);
+fn written_as(sequence: u64, refusal: Option<BatchRefusal>) -> Input<'static> {
+    Input::Written {
+        sequence,
+        refusal,
+        stream: "rows",
+        records: if refusal.is_none() { 3 } else { 0 },
+        failed: if refusal.is_none() { 0 } else { 3 },
+        gone: 0,
+        problem: refusal.map(|_| "disk full"),
+    }
+}
+
+/// A batch of worker-1, which goes to logger-1.
+fn a_batch() -> Bytes {
+    let registry = Registry::new().with::<Actor>();
+    let mut worker = Rig::in_life(5, LAYOUT, "worker-1", &registry).unwrap();
+    worker.logger_up("logger-1", 1);
     worker.published.clear();
-    worker.act("log 3");
-    let (_, batch) = worker.published.pop().unwrap();
+    worker.act_as(5, "log 3");
+    worker.published.pop().unwrap().1
+}
+
+/// A logger whose files do what the test says.
+fn a_logger() -> Rig {
     let mut logger = Rig::new("logger-1");
-    let confirmed = |logger: &mut Rig| {
-        let published = std::mem::take(&mut logger.published);
-        let events = published.iter().filter_map(|(topic, payload)| {
-            let event = EventRef::read(DataRef::from_validated(payload)).ok()?;
-            let taken = event.arguments().to::<RecordsTaken>().ok()?;
-            (event.name() == RecordsTaken::NAME).then(|| (topic.clone(), taken.records))
-        });
-        events.collect::<Vec<_>>()
+    logger.has_files = false;
+    logger
+}
+
+#[test]
+fn a_logger_acknowledges_what_is_safe() {
+    let batch = a_batch();
+    let mut logger = a_logger();
+    let arrive = |logger: &mut Rig| {
+        logger.published.clear();
+        let (from, payload) = (id(7), &batch[..]);
+        logger.step(Input::Message { from, payload });
     };
-    let receive = |logger: &mut Rig| {
-        logger.step(Input::Message {
-            from: id(2),
-            payload: &batch,
-        });
+    arrive(&mut logger);
+    assert_eq!(logger.batches.len(), 1);
+    // It comes again while it is written: nothing is written or said twice.
+    arrive(&mut logger);
+    assert_eq!((logger.batches.len(), said_of_batches(&mut logger)), (1, vec![]));
+    let through = logger.handed;
+    logger.step(written_as(through, None));
+    assert_eq!(said_of_batches(&mut logger), NOTHING, "it is in memory only");
+    logger.step(Input::LogsSynced { through });
+    assert_eq!(said_of_batches(&mut logger), ["has [0, 0]"]);
+    arrive(&mut logger);
+    assert_eq!((logger.batches.len(), said_of_batches(&mut logger)), (1, vec!["has [0, 0]".to_owned()]));
+    assert_eq!(logger.node.undecided_batches(), 1);
+    let verdict = LogVerdict {
+        producer: id(5).to_string(),
+        floor: 1,
+        keep: vec![0, 0],
+        keep_shared: Vec::new(),
+        strike: Vec::new(),
+        settle: Vec::new(),
     };
-    // The first may come before the node's hello.
-    receive(&mut logger);
-    logger.up("worker-1", 2);
-    receive(&mut logger);
-    assert_eq!(confirmed(&mut logger), []);
+    // Nobody else can say what counts.
+    logger.receive(7, &verdict);
+    assert_eq!(logger.node.undecided_batches(), 1);
+    logger.receive(5, &verdict);
+    assert_eq!(logger.node.undecided_batches(), 0);
+}
+
+#[test]
+fn a_logger_that_cannot_write_refuses_until_it_can() {
+    let batch = a_batch();
+    let mut logger = a_logger();
+    logger.up("worker-2", 2);
+    logger.published.clear();
+    let arrive = |logger: &mut Rig| {
+        let (from, payload) = (id(7), &batch[..]);
+        logger.step(Input::Message { from, payload });
+    };
+    arrive(&mut logger);
+    logger.step(written_as(logger.handed, Some(BatchRefusal::CannotWrite)));
+    assert_eq!(said_of_batches(&mut logger), ["refuses [0, 0]: disk full"]);
+    assert_eq!(logger.node.troubles().count(), 2, "the log and its files");
+    arrive(&mut logger);
+    assert_eq!(logger.batches.len(), 1, "it does not try with each batch");
+    assert_eq!(said_of_batches(&mut logger), ["refuses [0, 0]: disk full"]);
+    logger.said();
     logger.pass(Duration::from_secs(1));
+    assert_eq!(logger.said(), ["try to write"]);
+    let through = logger.handed;
+    logger.step(Input::LogsNotSynced { problem: "still full" });
+    logger.pass(Duration::from_secs(1));
+    assert_eq!(logger.said(), NOTHING, "less and less often");
+    logger.pass(Duration::from_secs(1));
+    assert_eq!(logger.said(), ["try to write"]);
+    assert!(logger.handed > through);
+    logger.published.clear();
+    logger.step(Input::LogsSynced { through: logger.handed });
+    assert_eq!(logger.said(), ["log files: in order again, after 2 failures"]);
     let topic = format!("zeek/cluster/nodeid/{}/", id(2));
-    assert_eq!(confirmed(&mut logger), [(topic.clone(), 6)]);
-    receive(&mut logger);
-    logger.step(Input::Stop);
-    assert_eq!(confirmed(&mut logger), [(topic, 3)]);
+    assert_eq!(logger.published(), [format!("Muster::logger to {topic}")]);
+    arrive(&mut logger);
+    assert_eq!(logger.batches.len(), 2);
+}
+
+#[test]
+fn a_logger_whose_disk_hangs_says_so() {
+    let batch = a_batch();
+    let mut logger = a_logger();
+    logger.step(Input::Message { from: id(7), payload: &batch });
+    let through = logger.handed;
+    logger.step(written_as(through, None));
+    logger.said();
+    logger.pass(Duration::from_millis(4_900));
+    assert_eq!(logger.said(), NOTHING);
+    logger.pass(Duration::from_millis(200));
+    assert_eq!(logger.said(), ["log files: the disk of its files has not answered for 5 s"]);
+    logger.pass(Duration::from_secs(60));
+    assert_eq!(logger.said(), NOTHING);
+    logger.published.clear();
+    logger.step(Input::LogsSynced { through });
+    assert_eq!(logger.said(), ["log files: in order again, after 1 failures"]);
+    assert_eq!(said_of_batches(&mut logger), ["has [0, 0]"], "it is there all the same");
 }

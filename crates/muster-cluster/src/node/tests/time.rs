@@ -165,7 +165,7 @@ fn inputs_start_without_those_who_do_not_come() {
 #[test]
 fn stopping_sends_what_is_left() {
     let mut rig = Rig::new("worker-1");
-    rig.up("logger-1", 1);
+    rig.logger_up("logger-1", 1);
     rig.act("log 1");
     rig.said();
     rig.published();
@@ -176,6 +176,13 @@ fn stopping_sends_what_is_left() {
         ["Muster::log_batch to zeek/cluster/node/logger-1/"]
     );
     assert_eq!(rig.node.counts().records_sent, 2);
+    assert!(!rig.node.has_shipped(), "it waits until they are safe");
+    let ack = LogAck {
+        producer: id(0).to_string(),
+        batches: vec![0, 0],
+    };
+    rig.receive(1, &ack);
+    assert!(rig.node.has_shipped());
     rig.step(Input::Stop);
     assert_eq!(rig.said(), NOTHING);
     rig.pass(Duration::from_secs(60));

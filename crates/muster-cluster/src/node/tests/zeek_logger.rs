@@ -107,7 +107,7 @@ fn taken(payload: &[u8]) -> (LogCreate<'_>, Vec<Vec<String>>) {
 fn each_logger_is_served_in_its_own_form() {
     let mut rig = Rig::new("worker-1");
     rig.zeek_up("logger-1", 1);
-    rig.up("logger-2", 2);
+    rig.logger_up("logger-2", 2);
     rig.sent();
     rig.said();
     rig.act("log 12");
@@ -153,7 +153,7 @@ fn each_logger_is_served_in_its_own_form() {
     assert_eq!(rig.node.counts().records_sent, 12);
     // In its next life it may be one of ours.
     rig.step(Input::Reach(id(1), Reach::PeerDown(Version::V1)));
-    rig.up("logger-1", 5);
+    rig.logger_up("logger-1", 5);
     rig.sent();
     rig.act("log 6");
     assert_eq!(rig.published().len(), 2);
@@ -299,7 +299,7 @@ proptest! {
             if is_zeek {
                 worker.zeek_up("logger-1", 1);
             } else {
-                worker.up("logger-1", 1);
+                worker.logger_up("logger-1", 1);
             }
             worker.sent();
             for record in &records {

@@ -1,0 +1,581 @@
+//! A producer's batches, from their number to the logger's word that it has them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use muster_wire::Mono;
+
+use super::Numbers;
+use super::messages::BatchRefusal;
+use crate::layout::NodeName;
+
+/// The batches that one logger may have been given and not acknowledged, and their bytes.
+const MOST_IN_FLIGHT: usize = 256;
+const MOST_BYTES_IN_FLIGHT: usize = 16 << 20;
+
+/// The bytes of all batches that are open. What is produced beyond is dropped, and counted.
+pub(crate) const SPOOL_BYTES: usize = 64 << 20;
+
+/// The numbers between the first open batch and the next one: loggers remember what they have of so many.
+const MOST_NUMBERS: u64 = 65_536;
+
+/// How long a logger that says nothing is waited for before its oldest batch is sent again; twice as long each time.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+const ASK_AGAIN_AT_MOST: Duration = Duration::from_secs(5);
+
+/// How long the word on what was acknowledged waits for more of it.
+const VERDICT_AFTER: Duration = Duration::from_millis(200);
+
+/// The decided batches that more than one logger may have, and of which is remembered who has them.
+const MOST_SHARED: usize = 65_536;
+
+/// How long a batch waits for the one logger that may have it, when another has promised not to take it.
+const GO_BACK_FOR: Duration = Duration::from_secs(60);
+
+/// A batch that no logger has acknowledged yet.
+#[derive(Debug)]
+pub(crate) struct Shipment {
+    pub(crate) stream: &'static str,
+    /// A vector of the records, encoded.
+    pub(crate) rows: Vec<u8>,
+    pub(crate) records: usize,
+    /// The loggers that it was ever given to.
+    given: Vec<NodeName>,
+    /// Those of them that have said that they do not have it.
+    denied: Vec<NodeName>,
+    /// Until when it waits for one of them.
+    until: Option<Mono>,
+    at: Place,
+}
+
+/// Where a batch is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    /// It waits for a logger.
+    Waiting,
+    /// It was given to a logger, as the one of this turn.
+    InFlight(NodeName, u64),
+    /// It waits for this logger alone, which is asked again from then on.
+    Parked(NodeName, Mono),
+}
+
+/// A logger that may be given batches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    /// Its position among all loggers.
+    pub(crate) position: usize,
+    pub(crate) name: NodeName,
+    /// Whether it says what it has.
+    pub(crate) acknowledges: bool,
+}
+
+/// A batch to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sending {
+    pub(crate) logger: NodeName,
+    pub(crate) number: u64,
+}
+
+/// What becomes of a batch that is due.
+#[derive(Debug)]
+pub(crate) enum Dispatched {
+    /// It is sent, and stays open until it is acknowledged.
+    Given(Sending),
+    /// It is sent to a logger that does not acknowledge, and is not open any more.
+    LetGo(NodeName, Shipment),
+}
+
+/// Why a batch is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// No logger takes it.
+    Invalid,
+    /// It may be at a logger that did not come back.
+    Unsettled,
+}
+
+/// What a producer says about batches that a logger has acknowledged.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) keep: Numbers,
+    pub(crate) keep_shared: Numbers,
+    pub(crate) strike: Numbers,
+    pub(crate) settle: Numbers,
+}
+
+impl Verdict {
+    fn is_empty(&self) -> bool {
+        let Self {
+            keep,
+            keep_shared,
+            strike,
+            settle,
+        } = self;
+        [keep, keep_shared, strike, settle].iter().all(|numbers| numbers.is_empty())
+    }
+}
+
+/// What a producer has with one logger.
+#[derive(Debug, Default)]
+struct Outbound {
+    /// The batches that it was given, in the order of sending.
+    in_flight: BTreeMap<u64, u64>,
+    bytes: usize,
+    next_turn: u64,
+    /// When the oldest is sent again if nothing is heard.
+    ask_at: Mono,
+    wait: Duration,
+    verdict: Verdict,
+    verdict_at: Option<Mono>,
+}
+
+impl Outbound {
+    fn has_room(&self, bytes: usize) -> bool {
+        let fits = self.in_flight.len() < MOST_IN_FLIGHT
+            && self.bytes.saturating_add(bytes) <= MOST_BYTES_IN_FLIGHT;
+        fits || self.in_flight.is_empty()
+    }
+
+    /// It has said something.
+    fn heard(&mut self, now: Mono) {
+        self.wait = ASK_AGAIN;
+        self.ask_at = now.after(self.wait);
+    }
+
+    fn say(&mut self, now: Mono) -> &mut Verdict {
+        self.verdict_at.get_or_insert(now.after(VERDICT_AFTER));
+        &mut self.verdict
+    }
+}
+
+/// The batches of one life of a producer that are open: they have a number, and no logger has acknowledged them.
+///
+/// It is the producer that decides which logger's copy of a batch counts: that of the first one that acknowledges it. A
+/// batch is given to another logger only when the one that has it is out, cannot write or hangs; so most batches are
+/// at one logger alone, and the producer remembers the others.
+#[derive(Debug, Default)]
+pub(crate) struct Shipper {
+    next: u64,
+    open: BTreeMap<u64, Shipment>,
+    waiting: BTreeSet<u64>,
+    /// Those that wait for one logger.
+    parked: BTreeSet<u64>,
+    loggers: BTreeMap<NodeName, Outbound>,
+    /// Whose turn it is, by stream.
+    turns: BTreeMap<&'static str, usize>,
+    bytes: usize,
+    records: usize,
+    /// The decided batches that more than one logger may have, with the one that counts.
+    shared: BTreeMap<u64, NodeName>,
+    /// Of decided batches below this number it is not remembered who else may have them.
+    forgotten: u64,
+    /// When it was looked at last.
+    now: Mono,
+}
+
+impl Shipper {
+    /// Returns `true` if no batch is open.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Returns `true` if a batch waits for a logger.
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Returns `true` if something is decided that was not said yet.
+    pub(crate) fn has_verdicts(&self) -> bool {
+        let mut loggers = self.loggers.values();
+        loggers.any(|outbound| outbound.verdict_at.is_some())
+    }
+
+    /// The records of open batches.
+    pub(crate) fn records(&self) -> usize {
+        self.records
+    }
+
+    /// The bytes of open batches.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The first number that is open.
+    pub(crate) fn floor(&self) -> u64 {
+        self.open.first_key_value().map_or(self.next, |(number, _)| *number)
+    }
+
+    pub(crate) fn get(&self, number: u64) -> Option<&Shipment> {
+        self.open.get(&number)
+    }
+
+    /// Takes a batch of records, an encoded vector. Returns `false` if there is no room for it.
+    #[must_use]
+    pub(crate) fn add(&mut self, stream: &'static str, rows: Vec<u8>, records: usize) -> bool {
+        let is_full = self.bytes.saturating_add(rows.len()) > SPOOL_BYTES
+            || self.next - self.floor() >= MOST_NUMBERS;
+        if is_full && !self.open.is_empty() {
+            return false;
+        }
+        self.bytes += rows.len();
+        self.records += records;
+        let shipment = Shipment {
+            stream,
+            rows,
+            records,
+            given: Vec::new(),
+            denied: Vec::new(),
+            until: None,
+            at: Place::Waiting,
+        };
+        self.open.insert(self.next, shipment);
+        self.waiting.insert(self.next);
+        self.next += 1;
+        true
+    }
+
+    /// Gives the oldest batch that waits to the logger whose turn it is. Returns `None` if there is none, or no logger has
+    /// room. `loggers` says how many positions there are.
+    pub(crate) fn dispatch(
+        &mut self,
+        candidates: &[Candidate],
+        loggers: usize,
+        now: Mono,
+    ) -> Option<Dispatched> {
+        let number = *self.waiting.first()?;
+        let shipment = self.open.get(&number)?;
+        let turn = self.turns.get(shipment.stream).copied().unwrap_or(0);
+        let bytes = shipment.rows.len();
+        let with_room = candidates.iter().filter(|candidate| {
+            let outbound = self.loggers.get(&candidate.name);
+            !candidate.acknowledges || outbound.is_none_or(|outbound| outbound.has_room(bytes))
+        });
+        let distance = |candidate: &&Candidate| {
+            (candidate.position + loggers - turn % loggers.max(1)) % loggers.max(1)
+        };
+        let chosen = with_room.min_by_key(distance)?;
+        self.turns.insert(shipment.stream, chosen.position + 1);
+        if !chosen.acknowledges {
+            let shipment = self.close(number)?;
+            return Some(Dispatched::LetGo(chosen.name.clone(), shipment));
+        }
+        let name = chosen.name.clone();
+        self.give(number, &name, now).map(Dispatched::Given)
+    }
+
+    /// Gives a batch to a logger, for the first time or again.
+    fn give(&mut self, number: u64, logger: &NodeName, now: Mono) -> Option<Sending> {
+        let shipment = self.open.get_mut(&number)?;
+        let outbound = self.loggers.entry(logger.clone()).or_default();
+        if let Place::InFlight(at, turn) = &shipment.at
+            && at == logger
+        {
+            outbound.in_flight.remove(turn);
+        } else {
+            if outbound.in_flight.is_empty() {
+                outbound.heard(now);
+            }
+            outbound.bytes += shipment.rows.len();
+            self.parked.remove(&number);
+            self.waiting.remove(&number);
+        }
+        let turn = outbound.next_turn;
+        outbound.next_turn += 1;
+        outbound.in_flight.insert(turn, number);
+        shipment.at = Place::InFlight(logger.clone(), turn);
+        if !shipment.given.contains(logger) {
+            shipment.given.push(logger.clone());
+        }
+        Some(Sending {
+            logger: logger.clone(),
+            number,
+        })
+    }
+
+    /// Takes a batch away from where it is.
+    fn take_back(&mut self, number: u64) {
+        let Some(shipment) = self.open.get_mut(&number) else {
+            return;
+        };
+        match std::mem::replace(&mut shipment.at, Place::Waiting) {
+            Place::InFlight(logger, turn) => {
+                if let Some(outbound) = self.loggers.get_mut(&logger) {
+                    outbound.in_flight.remove(&turn);
+                    outbound.bytes -= shipment.rows.len();
+                }
+            }
+            Place::Waiting => {
+                self.waiting.remove(&number);
+            }
+            Place::Parked(..) => {
+                self.parked.remove(&number);
+            }
+        }
+    }
+
+    fn parked(&self) -> impl Iterator<Item = (u64, &NodeName, Mono)> {
+        self.parked.iter().filter_map(|number| match &self.open.get(number)?.at {
+            Place::Parked(logger, ask_at) => Some((*number, logger, *ask_at)),
+            _ => None,
+        })
+    }
+
+    /// A batch is not open any more.
+    fn close(&mut self, number: u64) -> Option<Shipment> {
+        self.take_back(number);
+        let shipment = self.open.remove(&number)?;
+        self.waiting.remove(&number);
+        self.bytes -= shipment.rows.len();
+        self.records -= shipment.records;
+        Some(shipment)
+    }
+
+    /// A logger is out, or cannot write: what it was given and has not acknowledged goes to others.
+    pub(crate) fn is_out(&mut self, logger: &NodeName) {
+        let Some(outbound) = self.loggers.get_mut(logger) else {
+            return;
+        };
+        let numbers: Vec<u64> = outbound.in_flight.values().copied().collect();
+        // It hears what is decided when it asks.
+        outbound.verdict = Verdict::default();
+        outbound.verdict_at = None;
+        for number in numbers {
+            self.take_back(number);
+            self.waiting.insert(number);
+        }
+    }
+
+    /// A logger can be reached again, perhaps in another life: what it was given may not have arrived. Returns what is sent
+    /// to it.
+    pub(crate) fn is_back(&mut self, logger: &NodeName, now: Mono) -> Vec<Sending> {
+        let outbound = self.loggers.get(logger);
+        let in_flight = outbound.into_iter().flat_map(|outbound| outbound.in_flight.values());
+        let parked = self.parked().filter(|(_, at, _)| *at == logger);
+        let parked = parked.map(|(number, ..)| number);
+        let numbers: BTreeSet<u64> = in_flight.copied().chain(parked).collect();
+        let sent = numbers.into_iter().filter_map(|number| self.give(number, logger, now));
+        sent.collect()
+    }
+
+    /// A logger has batches. Returns the number of records that nobody had acknowledged before, and what is sent again
+    /// because it has not arrived.
+    pub(crate) fn acknowledged(
+        &mut self,
+        logger: &NodeName,
+        numbers: &Numbers,
+        now: Mono,
+    ) -> (u64, Vec<Sending>) {
+        let mut records = 0;
+        let mut last_turn = None;
+        // What was never produced cannot be there: a range that says so is not walked through.
+        let mut known = Numbers::default();
+        for (first, last) in numbers.ranges().filter(|(first, _)| *first < self.next) {
+            known.insert_range(first, last.min(self.next - 1));
+        }
+        for number in self.in_question(&known) {
+            let Some(shipment) = self.open.get(&number) else {
+                let counts_here = self.shared.get(&number).is_none_or(|holder| holder == logger);
+                let is_shared = self.shared.contains_key(&number);
+                let is_forgotten = !is_shared && number < self.forgotten;
+                let verdict = self.loggers.entry(logger.clone()).or_default().say(now);
+                match (counts_here, is_shared) {
+                    _ if is_forgotten => verdict.settle.insert(number),
+                    (false, _) => verdict.strike.insert(number),
+                    (true, true) => verdict.keep_shared.insert(number),
+                    (true, false) => verdict.keep.insert(number),
+                }
+                continue;
+            };
+            if let Place::InFlight(at, turn) = &shipment.at
+                && at == logger
+            {
+                last_turn = last_turn.max(Some(*turn));
+            }
+            records += shipment.records as u64;
+            if let Some(shipment) = self.close(number) {
+                self.decide(number, logger, &shipment.given, now);
+            }
+        }
+        let Some(outbound) = self.loggers.get_mut(logger) else {
+            return (records, Vec::new());
+        };
+        outbound.heard(now);
+        // Batches arrive in the order in which they were sent: what was sent before is lost.
+        let lost = outbound.in_flight.iter();
+        let lost: Vec<u64> = lost
+            .take_while(|(turn, _)| Some(**turn) < last_turn)
+            .map(|(_, number)| *number)
+            .collect();
+        let again = lost.into_iter().filter_map(|number| self.give(number, logger, now));
+        (records, again.collect())
+    }
+
+    /// The numbers of an acknowledgement that are looked at: no more than can have a meaning at once.
+    fn in_question(&self, known: &Numbers) -> Vec<u64> {
+        let most = usize::try_from(MOST_NUMBERS).unwrap_or(usize::MAX);
+        known.iter().take(most).collect()
+    }
+
+    /// The copy of a logger is the one that counts.
+    fn decide(&mut self, number: u64, holder: &NodeName, given: &[NodeName], now: Mono) {
+        let others: Vec<&NodeName> = given.iter().filter(|other| *other != holder).collect();
+        let verdict = self.loggers.entry(holder.clone()).or_default().say(now);
+        if others.is_empty() {
+            verdict.keep.insert(number);
+            return;
+        }
+        verdict.keep_shared.insert(number);
+        for other in others {
+            self.loggers.entry(other.clone()).or_default().say(now).strike.insert(number);
+        }
+        self.shared.insert(number, holder.clone());
+        while self.shared.len() > MOST_SHARED
+            && let Some((number, _)) = self.shared.pop_first()
+        {
+            self.forgotten = number + 1;
+        }
+    }
+
+    /// A logger does not take batches. Returns those that are dropped: stream, records and why.
+    pub(crate) fn refused(
+        &mut self,
+        logger: &NodeName,
+        numbers: &Numbers,
+        refusal: BatchRefusal,
+        now: Mono,
+    ) -> Vec<(&'static str, usize, Lost)> {
+        let mut dropped = Vec::new();
+        let in_flight: Vec<u64> = self
+            .loggers
+            .get(logger)
+            .into_iter()
+            .flat_map(|outbound| outbound.in_flight.values().copied())
+            .filter(|number| numbers.contains(*number))
+            .collect();
+        if let Some(outbound) = self.loggers.get_mut(logger) {
+            outbound.heard(now);
+        }
+        for number in in_flight {
+            match refusal {
+                BatchRefusal::CannotWrite => {
+                    self.take_back(number);
+                    self.waiting.insert(number);
+                }
+                BatchRefusal::Invalid => {
+                    let shipment = self.close(number);
+                    dropped.extend(shipment.map(|it| (it.stream, it.records, Lost::Invalid)));
+                }
+                BatchRefusal::GoBack => self.go_back(number, logger, now),
+            }
+        }
+        dropped
+    }
+
+    /// A logger does not have a batch, and has promised another one not to take it: that one has it, or knows who has.
+    fn go_back(&mut self, number: u64, logger: &NodeName, now: Mono) {
+        self.take_back(number);
+        let Some(shipment) = self.open.get_mut(&number) else {
+            return;
+        };
+        shipment.denied.push(logger.clone());
+        let mut others = shipment.given.iter().rev();
+        let other = others.find(|other| !shipment.denied.contains(other)).cloned();
+        let (next, ask_at) = match other {
+            Some(other) => (other, now),
+            // All whom it was given to have said so. Perhaps one of them has learnt of it since.
+            None => {
+                shipment.denied.clear();
+                let mut others = shipment.given.iter();
+                let other = others.find(|other| *other != logger).unwrap_or(logger);
+                (other.clone(), now.after(ASK_AGAIN))
+            }
+        };
+        shipment.until.get_or_insert(now.after(GO_BACK_FOR));
+        shipment.at = Place::Parked(next, ask_at);
+        self.parked.insert(number);
+    }
+
+    /// Sends again what is due. `is_up` says which loggers can be given batches. Returns what is sent, and what is dropped
+    /// because its logger has not come back.
+    pub(crate) fn tick(
+        &mut self,
+        now: Mono,
+        is_up: impl Fn(&NodeName) -> bool,
+    ) -> (Vec<Sending>, Vec<(&'static str, usize, Lost)>) {
+        self.now = now;
+        let mut due = Vec::new();
+        for (name, outbound) in &mut self.loggers {
+            if outbound.ask_at <= now
+                && let Some(oldest) = outbound.in_flight.values().next()
+            {
+                due.push((*oldest, name.clone()));
+                outbound.wait = (outbound.wait * 2).clamp(ASK_AGAIN, ASK_AGAIN_AT_MOST);
+                outbound.ask_at = now.after(outbound.wait);
+            }
+        }
+        let mut late = Vec::new();
+        for (number, logger, ask_at) in self.parked() {
+            let until = self.open.get(&number).and_then(|shipment| shipment.until);
+            if until.is_some_and(|until| until <= now) {
+                late.push(number);
+            } else if ask_at <= now && is_up(logger) {
+                due.push((number, logger.clone()));
+            }
+        }
+        let dropped = late.into_iter().filter_map(|number| {
+            let shipment = self.close(number)?;
+            Some((shipment.stream, shipment.records, Lost::Unsettled))
+        });
+        let dropped = dropped.collect();
+        let sent = due.into_iter().filter_map(|(number, logger)| self.give(number, &logger, now));
+        (sent.collect(), dropped)
+    }
+
+    /// Returns what is to be said to loggers at present.
+    pub(crate) fn take_verdicts(&mut self, now: Mono) -> Vec<(NodeName, Verdict)> {
+        let due = self.loggers.iter_mut().filter_map(|(name, outbound)| {
+            outbound.verdict_at.filter(|at| *at <= now)?;
+            outbound.verdict_at = None;
+            let verdict = std::mem::take(&mut outbound.verdict);
+            (!verdict.is_empty()).then(|| (name.clone(), verdict))
+        });
+        due.collect()
+    }
+
+    /// Says at the end what is decided, without waiting for more.
+    pub(crate) fn hurry_verdicts(&mut self, now: Mono) {
+        for outbound in self.loggers.values_mut() {
+            outbound.verdict_at = outbound.verdict_at.map(|_| now);
+        }
+    }
+
+    /// When [`tick`](Self::tick) or [`take_verdicts`](Self::take_verdicts) has something to do.
+    pub(crate) fn next_deadline(&self) -> Option<Mono> {
+        let of_loggers = self.loggers.values().flat_map(|outbound| {
+            let ask = (!outbound.in_flight.is_empty()).then_some(outbound.ask_at);
+            [ask, outbound.verdict_at]
+        });
+        let parked = self.parked().map(|(number, _, ask_at)| {
+            let until = self.open.get(&number)?.until?;
+            // A logger that comes back is given it at once.
+            Some(if ask_at <= self.now { until } else { ask_at })
+        });
+        of_loggers.chain(parked).flatten().min()
+    }
+
+    /// Forgets all that is open. Returns streams with their records.
+    pub(crate) fn give_up(&mut self) -> Vec<(&'static str, usize)> {
+        let numbers: Vec<u64> = self.open.keys().copied().collect();
+        let given_up = numbers.into_iter().filter_map(|number| {
+            let shipment = self.close(number)?;
+            Some((shipment.stream, shipment.records))
+        });
+        given_up.collect()
+    }
+
+    /// Breaks a rule, for the test of it.
+    #[cfg(test)]
+    pub(super) fn forget_shared(&mut self) {
+        self.shared.clear();
+    }
+}

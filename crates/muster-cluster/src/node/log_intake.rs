@@ -1,0 +1,403 @@
+//! Batches at a logger: they are written, acknowledged when they are safe, and kept or struck by their producers' word.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use muster_data::{Encode, Record};
+use muster_wire::zeek::EventRef;
+use muster_wire::{EndpointId, Mono};
+
+use super::log_shipping::OwnLogger;
+use super::logs::LogBatch;
+use super::{Effect, NodeLoop, Severity, TroubleCause};
+use crate::delivery::messages::{
+    BatchRefusal, DeliveryNote, LogAck, LogRefused, LogSettle, LogSettled, LogVerdict, LoggerState,
+};
+use crate::delivery::{Arrival, Intake, LogNotes, Numbers, ProducerRecord, Surroundings};
+use crate::layout::NodeName;
+
+/// How long a logger that cannot write waits before it tries again; twice as long each time.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+const TRY_AGAIN_AT_MOST: Duration = Duration::from_secs(30);
+
+/// How long a logger has to write without fail before it is quick again to try.
+const WELL_FOR: Duration = Duration::from_secs(60);
+
+/// How long a producer is out of sight, where nobody decides who is in, until it is gone.
+const GONE_AFTER: Duration = Duration::from_secs(60);
+
+/// What a logger has of the records of others.
+#[derive(Debug, Default)]
+pub(super) struct LogIntake {
+    intake: Intake,
+    /// Since when producers are out of sight whose batches are here.
+    away: BTreeMap<EndpointId, Mono>,
+    /// When a logger that cannot write tries again, and how long it waits.
+    try_at: Option<Mono>,
+    wait: Duration,
+    failed: Option<Mono>,
+}
+
+impl LogIntake {
+    fn next_deadline(&self, own: &OwnLogger) -> Option<Mono> {
+        let hangs_at = self.intake.hangs_at().filter(|_| *own == OwnLogger::Takes);
+        [self.intake.look_at(), hangs_at, self.try_at].into_iter().flatten().min()
+    }
+}
+
+impl NodeLoop {
+    /// Takes up what the diary of this logger's files has. It is called before the first step.
+    pub fn recover_logs(&mut self, records: Vec<ProducerRecord>) {
+        let now = self.core.clock.now.mono;
+        self.log_intake.intake.recover(records, now);
+    }
+
+    /// Returns the number of batches in this logger's files of which it is not decided yet whether they count here.
+    pub fn undecided_batches(&self) -> usize {
+        self.log_intake.intake.undecided()
+    }
+
+    pub(super) fn next_look_at_batches(&self) -> Option<Mono> {
+        self.log_intake.next_deadline(&self.core.logging.shipping.own)
+    }
+
+    fn is_logger(&self) -> bool {
+        self.core.logging.shipping.own != OwnLogger::None
+    }
+
+    /// Tells a node that came up whether this one takes records.
+    pub(super) fn announce_logger_to(&mut self, id: EndpointId) {
+        let problem = match &self.core.logging.shipping.own {
+            OwnLogger::None => return,
+            OwnLogger::Takes => None,
+            OwnLogger::Fails(problem) => Some(problem.clone()),
+        };
+        let topic = self.core.layout.topics().id(id);
+        self.core.tell(&topic, &LoggerState { problem });
+    }
+
+    fn tell_producer<E: Record + Encode>(&mut self, producer: EndpointId, event: &E) {
+        let topic = self.core.layout.topics().id(producer);
+        self.core.tell(&topic, event);
+    }
+
+    fn acknowledge(&mut self, batches: BTreeMap<EndpointId, Numbers>) {
+        for (producer, numbers) in batches {
+            let ack = LogAck {
+                producer: producer.to_string(),
+                batches: numbers.to_pairs(),
+            };
+            self.tell_producer(producer, &ack);
+        }
+    }
+
+    fn refuse(&mut self, producer: EndpointId, numbers: &Numbers, cause: BatchRefusal, text: String) {
+        let refused = LogRefused {
+            producer: producer.to_string(),
+            batches: numbers.to_pairs(),
+            cause: cause.number(),
+            text,
+        };
+        self.tell_producer(producer, &refused);
+    }
+
+    /// A batch has arrived.
+    pub(super) fn log_batch(&mut self, from: EndpointId, event: &EventRef<'_>) {
+        let (batch, note) = match LogBatch::read(event.arguments()) {
+            Ok(read) if self.is_logger() => read,
+            other => {
+                self.core.counts.events_refused += 1;
+                let problem = other.err();
+                let text = || {
+                    let problem = problem.unwrap_or_else(|| "this node is not a logger".to_owned());
+                    format!("refused a batch of log records of {from}: {problem}")
+                };
+                self.core.report(Severity::Warning, "log batch", text);
+                return;
+            }
+        };
+        match note {
+            Some(note) => self.delivered(from, batch, &note),
+            None => {
+                self.core.counts.records_received += batch.len() as u64;
+                self.write_batch(batch);
+            }
+        }
+    }
+
+    /// Writes a batch that nobody waits for.
+    pub(super) fn write_batch(&mut self, batch: LogBatch) {
+        let now = self.core.clock.now.mono;
+        let sequence = self.log_intake.intake.writing(None, now);
+        self.core.outbox.effects.push(Effect::WriteLog {
+            batch,
+            delivery: None,
+            sequence,
+        });
+    }
+
+    fn delivered(&mut self, from: EndpointId, batch: LogBatch, note: &DeliveryNote) {
+        let now = self.core.clock.now.mono;
+        let arrived = self.log_intake.intake.arrive(note, now);
+        let (arrival, delivery) = match arrived {
+            Ok(arrived) => arrived,
+            Err(Arrival::Full) => return, // it is sent again
+            Err(_) => {
+                self.core.counts.events_refused += 1;
+                let text = || format!("refused a batch of log records of {from}: {note:?}");
+                return self.core.report(Severity::Warning, "log batch", text);
+            }
+        };
+        let id = delivery.id;
+        let numbers: Numbers = [id.number].into_iter().collect();
+        if arrival != Arrival::New {
+            self.core.counts.batches_again += 1;
+        }
+        match arrival {
+            Arrival::New => {
+                if let OwnLogger::Fails(problem) = &self.core.logging.shipping.own {
+                    let problem = problem.clone();
+                    self.log_intake.intake.refuse(id);
+                    let cause = BatchRefusal::CannotWrite;
+                    return self.refuse(id.producer, &numbers, cause, problem);
+                }
+                self.core.counts.records_received += batch.len() as u64;
+                let sequence = self.log_intake.intake.writing(Some(id), now);
+                self.core.outbox.effects.push(Effect::WriteLog {
+                    batch,
+                    delivery: Some(delivery),
+                    sequence,
+                });
+            }
+            Arrival::Known => self.acknowledge([(id.producer, numbers)].into()),
+            Arrival::GoBack => {
+                let text = "another logger has it".to_owned();
+                self.refuse(id.producer, &numbers, BatchRefusal::GoBack, text);
+            }
+            Arrival::Nothing | Arrival::Full | Arrival::Malformed => {}
+        }
+    }
+
+    fn note(&mut self, notes: LogNotes) {
+        let now = self.core.clock.now.mono;
+        let sequence = self.log_intake.intake.noting(now);
+        let notes = Some(notes);
+        let effect = Effect::NoteLogs { notes, sequence };
+        self.core.outbox.effects.push(effect);
+    }
+
+    /// The files have taken a batch, or not.
+    pub(super) fn batch_written(&mut self, sequence: u64, refusal: Option<BatchRefusal>, problem: Option<&str>) {
+        let now = self.core.clock.now.mono;
+        let Some(refusal) = refusal else {
+            if let Some(notes) = self.log_intake.intake.written(sequence) {
+                self.note(notes);
+            }
+            if !self.waits_for_sync {
+                self.logs_synced(sequence);
+            }
+            return;
+        };
+        let problem = problem.unwrap_or("its files cannot be written").to_owned();
+        let id = self.log_intake.intake.not_written(sequence);
+        if let Some(id) = id {
+            let numbers: Numbers = [id.number].into_iter().collect();
+            self.refuse(id.producer, &numbers, refusal, problem.clone());
+        }
+        if refusal == BatchRefusal::CannotWrite {
+            self.fails_to_log(problem, now);
+        }
+    }
+
+    /// All that the files were handed up to a number is safe.
+    pub(super) fn logs_synced(&mut self, through: u64) {
+        let now = self.core.clock.now.mono;
+        let safe = self.log_intake.intake.synced(through, now);
+        self.acknowledge(safe.batches);
+        for (to, answer) in safe.answers {
+            let topic = NodeName::new(&to).ok().and_then(|name| self.core.topic_for_node(&name));
+            if let Some(topic) = topic {
+                self.core.tell(&topic, &answer);
+            }
+        }
+        // What was tried again works.
+        if self.log_intake.try_at.is_none() && !self.log_intake.intake.hangs(now) {
+            self.logs_again();
+        }
+    }
+
+    /// What the files were handed is not safe, and will not be.
+    pub(super) fn logs_not_synced(&mut self, problem: &str) {
+        let now = self.core.clock.now.mono;
+        let (lost, notes) = self.log_intake.intake.not_synced();
+        for (producer, numbers) in lost {
+            let cause = BatchRefusal::CannotWrite;
+            self.refuse(producer, &numbers, cause, problem.to_owned());
+        }
+        self.fails_to_log(problem.to_owned(), now);
+        for notes in notes {
+            self.note(notes);
+        }
+    }
+
+    /// This logger cannot write: others take its share until it can.
+    fn fails_to_log(&mut self, problem: String, now: Mono) {
+        let intake = &mut self.log_intake;
+        let is_quick = intake.failed.is_none_or(|at| now.since(at) >= WELL_FOR);
+        intake.wait = if is_quick { TRY_AGAIN } else { (intake.wait * 2).min(TRY_AGAIN_AT_MOST) };
+        intake.try_at = Some(now.after(intake.wait));
+        intake.failed = Some(now);
+        self.core.fails(TroubleCause::LogFiles, 1, problem.clone());
+        let before = std::mem::replace(
+            &mut self.core.logging.shipping.own,
+            OwnLogger::Fails(problem),
+        );
+        if before == OwnLogger::Takes {
+            self.tell_all_of_logger();
+        }
+    }
+
+    /// This logger can write again.
+    fn logs_again(&mut self) {
+        if matches!(self.core.logging.shipping.own, OwnLogger::Fails(_)) {
+            self.core.logging.shipping.own = OwnLogger::Takes;
+            self.core.mends(&TroubleCause::LogFiles);
+            self.tell_all_of_logger();
+        }
+    }
+
+    fn tell_all_of_logger(&mut self) {
+        self.core.logging.shipping.is_stale = true;
+        let alive = self.core.members.membership.alive();
+        let lives = alive.filter_map(|record| record.life.as_ref());
+        let lives = lives.filter(|life| life.incarnation.is_some() && life.id != self.core.id);
+        let lives: Vec<EndpointId> = lives.map(|life| life.id).collect();
+        for life in lives {
+            self.announce_logger_to(life);
+        }
+    }
+
+    /// A producer says what counts here.
+    pub(super) fn log_verdict(&mut self, from: EndpointId, event: &EventRef<'_>) {
+        let Ok(verdict) = event.arguments().to::<LogVerdict>() else {
+            self.core.counts.control_events_refused += 1;
+            return;
+        };
+        // It is the producer alone that can say it.
+        if verdict.producer != from.to_string() {
+            self.core.counts.control_events_refused += 1;
+            return;
+        }
+        let now = self.core.clock.now.mono;
+        if let Some(notes) = self.log_intake.intake.verdict(&verdict, now) {
+            self.note(notes);
+        }
+    }
+
+    /// The logger of another node that says something of batches, if this one is a logger.
+    fn other_logger(&mut self, from: EndpointId) -> Option<NodeName> {
+        let name = self.core.members.membership.name_of(from).cloned();
+        let loggers = self.core.logging.shipping.loggers();
+        let name = name.filter(|name| loggers.contains(name));
+        if name.is_none() || !self.is_logger() {
+            self.core.counts.control_events_refused += 1;
+            return None;
+        }
+        name
+    }
+
+    /// Another logger asks for batches of a producer that is gone.
+    pub(super) fn log_settle(&mut self, from: EndpointId, event: &EventRef<'_>) {
+        let now = self.core.clock.now.mono;
+        let Some(logger) = self.other_logger(from) else {
+            return;
+        };
+        let asked = event.arguments().to::<LogSettle>().ok();
+        let asked = asked.and_then(|asked| self.log_intake.intake.asked(logger.as_str(), &asked, now));
+        if let Some((sequence, notes)) = asked {
+            let notes = Some(notes);
+            let effect = Effect::NoteLogs { notes, sequence };
+            self.core.outbox.effects.push(effect);
+        }
+    }
+
+    /// Another logger has answered.
+    pub(super) fn log_settled(&mut self, from: EndpointId, event: &EventRef<'_>) {
+        let Some(logger) = self.other_logger(from) else {
+            return;
+        };
+        if let Ok(answer) = event.arguments().to::<LogSettled>() {
+            let me = self.core.node.name.as_str();
+            self.log_intake.intake.answered(me, logger.as_str(), &answer);
+        }
+    }
+
+    /// Does what is due for batches that are not decided.
+    pub(super) fn look_at_batches(&mut self) {
+        let now = self.core.clock.now.mono;
+        if self.next_look_at_batches().is_none_or(|at| at > now) {
+            return;
+        }
+        if self.log_intake.intake.hangs(now) && self.core.logging.shipping.own == OwnLogger::Takes {
+            let problem = "the disk of its files has not answered for 5 s".to_owned();
+            self.core.fails(TroubleCause::LogFiles, 1, problem.clone());
+            self.core.logging.shipping.own = OwnLogger::Fails(problem);
+            self.tell_all_of_logger();
+        }
+        if self.log_intake.try_at.is_some_and(|at| at <= now) {
+            self.log_intake.try_at = None;
+            let sequence = self.log_intake.intake.noting(now);
+            let notes = None;
+            let effect = Effect::NoteLogs { notes, sequence };
+            self.core.outbox.effects.push(effect);
+        }
+        self.settle(now);
+    }
+
+    fn settle(&mut self, now: Mono) {
+        let loggers = self.core.logging.shipping.loggers().iter();
+        let loggers: Vec<(String, bool)> = loggers
+            .map(|name| (name.to_string(), self.core.is_alive(name)))
+            .collect();
+        let mut intake = std::mem::take(&mut self.log_intake.intake);
+        let mut away = std::mem::take(&mut self.log_intake.away);
+        let seen = |id: EndpointId| self.core.members.membership.name_of(id).is_some() || id == self.core.id;
+        away.retain(|id, _| !seen(*id));
+        let away = std::cell::RefCell::new(away);
+        let is_gone = |id: EndpointId, node: &str| {
+            let member = self.view().and_then(|view| view.get(node));
+            if let Some(member) = member.filter(|member| member.life == id) {
+                return member.out.is_some();
+            }
+            if seen(id) {
+                return false;
+            }
+            // Another life of it is there.
+            let is_superseded = member.is_some_and(|member| member.out.is_none())
+                || self.core.members.membership.id_of_name(node).is_some();
+            let mut away = away.borrow_mut();
+            let since = *away.entry(id).or_insert(now);
+            is_superseded || now.since(since) >= GONE_AFTER
+        };
+        let may_settle = self.coordination.is_none() || self.lease_until().is_some();
+        let around = Surroundings {
+            me: self.core.node.name.as_str(),
+            loggers: &loggers,
+            is_gone: &is_gone,
+            may_settle,
+        };
+        let found = intake.look(&around, now);
+        self.log_intake.intake = intake;
+        self.log_intake.away = away.into_inner();
+        self.acknowledge(found.batches);
+        for (logger, question) in found.questions {
+            let name = NodeName::new(&logger).ok();
+            if let Some(topic) = name.and_then(|name| self.core.topic_for_node(&name)) {
+                self.core.tell(&topic, &question);
+            }
+        }
+        for notes in found.notes {
+            self.note(notes);
+        }
+    }
+}

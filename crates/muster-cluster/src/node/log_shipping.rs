@@ -1,0 +1,482 @@
+//! A node's records on their way to loggers: batches are given to those that take them, in turn by stream, and are kept
+//! until they are acknowledged.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use muster_data::{Encode, Record};
+use muster_wire::zeek::{EventRef, Metadata};
+use muster_wire::{Class, EndpointId, Mono};
+
+use super::logs::BATCH;
+use super::node_core::NodeCore;
+use super::{Effect, NodeLoop, Report, Severity, zeek_logger};
+use crate::delivery::messages::{
+    BatchRefusal, DeliveryNote, LogAck, LogRefused, LogVerdict, LoggerState,
+};
+use crate::delivery::{Candidate, Dispatched, Lost, Numbers, Sending, Shipment, Shipper, Verdict};
+use crate::layout::{Layout, Node, NodeName, PoolName};
+use crate::pools::Pools;
+
+/// How long a logger may be up without saying that it takes records, until it counts as one that does not acknowledge.
+const SAYS_WITHIN: Duration = Duration::from_secs(3);
+
+/// Inputs wait while so many bytes of records wait for loggers.
+const MANY_BYTES: usize = crate::delivery::SPOOL_BYTES / 2;
+
+/// The records of a node that have a batch.
+#[derive(Debug)]
+pub(crate) struct Shipping {
+    shipper: Shipper,
+    /// All loggers of the layout, in the order of their pool.
+    loggers: Vec<NodeName>,
+    /// What their lives have said of themselves: what keeps them from writing, if anything does.
+    said: BTreeMap<EndpointId, Option<String>>,
+    /// Since when a life is up that has said nothing, and those that have said nothing for long.
+    waited_for: BTreeMap<EndpointId, Mono>,
+    silent: BTreeSet<EndpointId>,
+    /// Whether this node takes records.
+    pub(super) own: OwnLogger,
+    /// Those that are given batches.
+    usable: BTreeMap<NodeName, EndpointId>,
+    /// Somebody has come or gone.
+    pub(super) is_stale: bool,
+    /// What the operator knows of logs at Zeek's loggers: logger and path.
+    told_zeek_loggers: BTreeSet<(NodeName, String)>,
+}
+
+/// Whether a node takes records itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum OwnLogger {
+    /// It is no logger.
+    None,
+    Takes,
+    /// It cannot write.
+    Fails(String),
+}
+
+/// What a logger is to a producer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It is out, or does not take records: others are given what it has not acknowledged.
+    Out,
+    /// It is in, but out of reach for the moment or has not said yet whether it takes records.
+    Away,
+    Usable(EndpointId),
+    /// It takes records and acknowledges nothing.
+    Silent,
+}
+
+impl Shipping {
+    pub(super) fn of(layout: &Layout, node: &Node) -> Self {
+        let pools = Pools::new(layout, None);
+        let loggers = if layout.manager_is_logger() {
+            layout.manager().map(|manager| manager.name.clone()).into_iter().collect()
+        } else {
+            let pool = pools.view(&PoolName::logger());
+            let members = pool.into_iter().flat_map(|pool| pool.members());
+            members.map(|member| member.name.clone()).collect()
+        };
+        Self {
+            shipper: Shipper::default(),
+            loggers,
+            said: BTreeMap::new(),
+            waited_for: BTreeMap::new(),
+            silent: BTreeSet::new(),
+            own: if layout.takes_logs(node) { OwnLogger::Takes } else { OwnLogger::None },
+            usable: BTreeMap::new(),
+            is_stale: true,
+            told_zeek_loggers: BTreeSet::new(),
+        }
+    }
+
+    /// The records that have a batch and are not acknowledged.
+    pub(super) fn records(&self) -> usize {
+        self.shipper.records()
+    }
+
+    /// Returns `true` if so much waits for loggers that whoever makes more should wait, as they get on.
+    pub(super) fn is_behind(&self) -> bool {
+        self.shipper.bytes() > MANY_BYTES && !self.usable.is_empty()
+    }
+
+    /// Returns `true` if nothing is open, or nobody is there to take it.
+    pub(super) fn is_done(&self) -> bool {
+        let says_all = !self.shipper.has_verdicts();
+        (self.shipper.is_empty() && says_all) || self.usable.is_empty()
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Mono> {
+        let silent = self.waited_for.values().map(|since| since.after(SAYS_WITHIN)).min();
+        let due = self.is_stale.then_some(Mono::default());
+        [self.shipper.next_deadline(), silent, due].into_iter().flatten().min()
+    }
+
+    /// All loggers, in order.
+    pub(super) fn loggers(&self) -> &[NodeName] {
+        &self.loggers
+    }
+}
+
+impl NodeCore {
+    /// Makes what a stream has gathered a batch, and gives it to a logger if there is one.
+    pub(crate) fn ship(&mut self, stream: &str) {
+        let Some((name, rows, records)) = self.logging.logs.take(stream) else {
+            return;
+        };
+        if !self.logging.shipping.shipper.add(name, rows, records) {
+            self.counts.records_dropped.add_many(name, records as u64);
+            let text = || format!("no room for records of log `{name}`: too many wait for the loggers");
+            self.report(Severity::Warning, "spool", text);
+        }
+        self.dispatch_batches();
+    }
+
+    fn standing(&self, logger: &NodeName) -> Standing {
+        let record = self.members.membership.get(logger);
+        let life = record.and_then(|record| record.life.as_ref());
+        let pool = self.members.pools.view(&PoolName::logger());
+        let is_in = if self.layout.manager_is_logger() {
+            life.is_some()
+        } else {
+            pool.is_some_and(|pool| pool.is_alive(logger))
+        };
+        let Some(life) = life.filter(|_| is_in) else {
+            return if is_in { Standing::Away } else { Standing::Out };
+        };
+        if life.id == self.id {
+            return match self.logging.shipping.own {
+                OwnLogger::Takes => Standing::Usable(life.id),
+                OwnLogger::None | OwnLogger::Fails(_) => Standing::Out,
+            };
+        }
+        if life.incarnation.is_none() {
+            return Standing::Silent; // Zeek's
+        }
+        let shipping = &self.logging.shipping;
+        match shipping.said.get(&life.id) {
+            Some(None) => Standing::Usable(life.id),
+            Some(Some(_)) => Standing::Out,
+            None if shipping.silent.contains(&life.id) => Standing::Silent,
+            None => Standing::Away,
+        }
+    }
+
+    /// Gives the batches that wait to loggers.
+    pub(super) fn dispatch_batches(&mut self) {
+        if !self.logging.shipping.shipper.has_waiting() {
+            return;
+        }
+        let loggers = self.logging.shipping.loggers.clone();
+        let candidates = loggers.iter().enumerate().filter_map(|(position, name)| {
+            let acknowledges = match self.standing(name) {
+                // Whoever has come was not looked at yet: what it may have is sent first.
+                Standing::Usable(life) => {
+                    (self.logging.shipping.usable.get(name) == Some(&life)).then_some(true)?
+                }
+                Standing::Silent => false,
+                Standing::Out | Standing::Away => return None,
+            };
+            Some(Candidate {
+                position,
+                name: name.clone(),
+                acknowledges,
+            })
+        });
+        let candidates: Vec<Candidate> = candidates.collect();
+        let now = self.clock.now.mono;
+        loop {
+            let shipper = &mut self.logging.shipping.shipper;
+            match shipper.dispatch(&candidates, loggers.len(), now) {
+                None => return,
+                Some(Dispatched::Given(sending)) => {
+                    let records = shipper.get(sending.number).map_or(0, |it| it.records);
+                    self.counts.records_sent += records as u64;
+                    self.put_batch(&sending);
+                }
+                Some(Dispatched::LetGo(logger, shipment)) => {
+                    self.counts.records_sent += shipment.records as u64;
+                    self.counts.records_unacknowledged += shipment.records as u64;
+                    self.let_go(&logger, &shipment);
+                }
+            }
+        }
+    }
+
+    /// Sends an open batch to a logger.
+    fn put_batch(&mut self, sending: &Sending) {
+        let Some(topic) = self.topic_for_node(&sending.logger) else {
+            return;
+        };
+        let logging = &self.logging;
+        let shipper = &logging.shipping.shipper;
+        let Some(shipment) = shipper.get(sending.number) else {
+            return;
+        };
+        let outgoing = logging.logs.outgoing(shipment.stream, &shipment.rows, shipment.records);
+        let Some(outgoing) = outgoing else {
+            return;
+        };
+        let note = DeliveryNote {
+            node: self.node.name.to_string(),
+            producer: self.id.to_string(),
+            number: sending.number,
+            floor: shipper.floor(),
+        };
+        let mut arguments = Vec::new();
+        outgoing.put(&mut arguments, Some(&note));
+        let metadata = self.metadata();
+        self.send(&topic, Class::Bulk, BATCH, metadata, |out| {
+            out.extend_from_slice(&arguments);
+        });
+    }
+
+    /// Sends a batch to a logger that does not acknowledge.
+    fn let_go(&mut self, logger: &NodeName, shipment: &Shipment) {
+        let Some(topic) = self.topic_for_node(logger) else {
+            return;
+        };
+        let logs = &self.logging.logs;
+        let outgoing = logs.outgoing(shipment.stream, &shipment.rows, shipment.records);
+        let Some(outgoing) = outgoing else {
+            return;
+        };
+        let mut out = Vec::new();
+        if !self.is_zeek(logger) {
+            outgoing.put(&mut out, None);
+            let metadata = self.metadata();
+            return self.send(&topic, Class::Bulk, BATCH, metadata, |arguments| {
+                arguments.extend_from_slice(&out);
+            });
+        }
+        let target = zeek_logger::Target::of(&outgoing);
+        target.put(&mut out, &outgoing, self.clock.now.wall);
+        self.counts.events_out += 1;
+        self.outbox.effects.push(Effect::Publish {
+            topic,
+            payload: Bytes::from(out),
+            class: Class::Bulk,
+        });
+        self.tell_of_zeek_logger(logger, target);
+    }
+
+    /// Tells the operator once where a Zeek logger puts a log: it does not answer, and says only in its
+    /// own reporter.log that it does not know a stream.
+    fn tell_of_zeek_logger(&mut self, logger: &NodeName, target: zeek_logger::Target) {
+        let told = &mut self.logging.shipping.told_zeek_loggers;
+        if told.insert((logger.clone(), target.path())) {
+            let (severity, text) = (Severity::Info, target.describe(logger));
+            let report = Report { severity, text };
+            self.outbox.effects.push(Effect::Report(report));
+        }
+    }
+
+    fn put_batches(&mut self, sendings: &[Sending]) {
+        for sending in sendings {
+            self.counts.batches_repeated += 1;
+            self.put_batch(sending);
+        }
+    }
+
+    fn dropped(&mut self, dropped: Vec<(&'static str, usize, Lost)>) {
+        for (stream, records, lost) in dropped {
+            let counts = match lost {
+                Lost::Invalid => &mut self.counts.records_invalid,
+                Lost::Unsettled => &mut self.counts.records_unsettled,
+            };
+            counts.add_many(stream, records as u64);
+        }
+    }
+
+    /// Looks at who takes records, if that may have changed.
+    fn look_at_loggers(&mut self) {
+        self.logging.shipping.is_stale = false;
+        let now = self.clock.now.mono;
+        for logger in self.logging.shipping.loggers.clone() {
+            let record = self.members.membership.get(&logger);
+            let life = record.and_then(|record| record.life.as_ref());
+            let shipping = &mut self.logging.shipping;
+            if let Some(life) = life.filter(|life| life.incarnation.is_some() && life.id != self.id)
+                && !shipping.said.contains_key(&life.id)
+                && !shipping.silent.contains(&life.id)
+            {
+                let since = *shipping.waited_for.entry(life.id).or_insert(now);
+                if now.since(since) >= SAYS_WITHIN {
+                    shipping.silent.insert(life.id);
+                }
+            }
+            let standing = self.standing(&logger);
+            let shipping = &mut self.logging.shipping;
+            match standing {
+                Standing::Usable(life) => {
+                    if shipping.usable.insert(logger.clone(), life) != Some(life) {
+                        let again = shipping.shipper.is_back(&logger, now);
+                        self.put_batches(&again);
+                    }
+                }
+                Standing::Away => {
+                    shipping.usable.remove(&logger);
+                }
+                Standing::Out | Standing::Silent => {
+                    shipping.usable.remove(&logger);
+                    shipping.shipper.is_out(&logger);
+                }
+            }
+        }
+        // Of lives that are gone nothing is remembered.
+        let membership = &self.members.membership;
+        let is_up = |id: &EndpointId| membership.name_of(*id).is_some();
+        let shipping = &mut self.logging.shipping;
+        shipping.said.retain(|id, _| is_up(id));
+        shipping.silent.retain(is_up);
+        let (said, silent) = (&shipping.said, &shipping.silent);
+        let is_known = |id: &EndpointId| said.contains_key(id) || silent.contains(id);
+        shipping.waited_for.retain(|id, _| is_up(id) && !is_known(id));
+    }
+
+    /// Does what is due for records that are on their way.
+    pub(super) fn ship_on(&mut self) {
+        let now = self.clock.now.mono;
+        let shipping = &self.logging.shipping;
+        let mut waited_for = shipping.waited_for.values();
+        if shipping.is_stale || waited_for.any(|since| now.since(*since) >= SAYS_WITHIN) {
+            self.look_at_loggers();
+        }
+        let shipping = &mut self.logging.shipping;
+        if shipping.shipper.next_deadline().is_some_and(|at| at <= now) {
+            let usable = &shipping.usable;
+            let (again, dropped) = shipping.shipper.tick(now, |name| usable.contains_key(name));
+            let verdicts = shipping.shipper.take_verdicts(now);
+            self.put_batches(&again);
+            self.dropped(dropped);
+            for (logger, verdict) in verdicts {
+                self.say_verdict(&logger, &verdict);
+            }
+        }
+        self.dispatch_batches();
+    }
+
+    fn say_verdict(&mut self, logger: &NodeName, verdict: &Verdict) {
+        let Some(topic) = self.topic_for_node(logger) else {
+            return;
+        };
+        let verdict = LogVerdict {
+            producer: self.id.to_string(),
+            floor: self.logging.shipping.shipper.floor(),
+            keep: verdict.keep.to_pairs(),
+            keep_shared: verdict.keep_shared.to_pairs(),
+            strike: verdict.strike.to_pairs(),
+            settle: verdict.settle.to_pairs(),
+        };
+        self.tell(&topic, &verdict);
+    }
+
+    /// Says something of records to one node.
+    pub(super) fn tell<E: Record + Encode>(&mut self, topic: &muster_wire::Topic, event: &E) {
+        let metadata = Metadata::default();
+        self.send(topic, Class::Interactive, E::NAME, metadata, |out| event.encode(out));
+    }
+
+    /// Nobody takes what is still open: the node ends.
+    pub(super) fn give_up_batches(&mut self) {
+        for (stream, records) in self.logging.shipping.shipper.give_up() {
+            self.counts.records_dropped.add_many(stream, records as u64);
+        }
+    }
+
+    /// What is decided is said without waiting for more.
+    pub(super) fn hurry_verdicts(&mut self) {
+        let now = self.clock.now.mono;
+        self.logging.shipping.shipper.hurry_verdicts(now);
+    }
+}
+
+impl NodeLoop {
+    /// The logger that an endpoint is.
+    fn logger(&self, from: EndpointId) -> Option<NodeName> {
+        let name = self.core.members.membership.name_of(from);
+        let name = if from == self.core.id { Some(&self.core.node.name) } else { name };
+        let loggers = self.core.logging.shipping.loggers();
+        name.filter(|name| loggers.contains(name)).cloned()
+    }
+
+    /// Reads what a logger says of batches of this node.
+    fn said_by_logger<E>(&mut self, from: EndpointId, event: &EventRef<'_>) -> Option<(NodeName, E)>
+    where
+        E: for<'a> muster_data::Decode<'a>,
+    {
+        let logger = self.logger(from);
+        let said = event.arguments().to::<E>().ok();
+        if logger.is_none() || said.is_none() {
+            self.core.counts.control_events_refused += 1;
+        }
+        logger.zip(said)
+    }
+
+    /// A logger says whether it takes records.
+    pub(super) fn logger_says(&mut self, from: EndpointId, event: &EventRef<'_>) {
+        let Some((logger, state)) = self.said_by_logger::<LoggerState>(from, event) else {
+            return;
+        };
+        if let Some(problem) = &state.problem {
+            let text = || format!("{logger} takes no log records at present: {problem}");
+            self.core.report(Severity::Warning, &format!("{logger} takes none"), text);
+        }
+        let shipping = &mut self.core.logging.shipping;
+        shipping.silent.remove(&from);
+        shipping.said.insert(from, state.problem);
+        shipping.is_stale = true;
+        self.core.ship_on();
+    }
+
+    /// A logger has batches of this node.
+    pub(super) fn log_acknowledged(&mut self, from: EndpointId, event: &EventRef<'_>) {
+        let Some((logger, ack)) = self.said_by_logger::<LogAck>(from, event) else {
+            return;
+        };
+        let numbers = Numbers::from_pairs(&ack.batches);
+        let is_ours = ack.producer == self.core.id.to_string();
+        let Some(numbers) = numbers.filter(|_| is_ours) else {
+            self.core.counts.control_events_refused += 1;
+            return;
+        };
+        let now = self.core.clock.now.mono;
+        let shipper = &mut self.core.logging.shipping.shipper;
+        let (records, again) = shipper.acknowledged(&logger, &numbers, now);
+        self.core.counts.records_acknowledged += records;
+        self.core.put_batches(&again);
+        if self.stopping {
+            self.core.hurry_verdicts();
+        }
+        self.core.dispatch_batches();
+    }
+
+    /// A logger does not take batches of this node.
+    pub(super) fn log_refused(&mut self, from: EndpointId, event: &EventRef<'_>) {
+        let Some((logger, refused)) = self.said_by_logger::<LogRefused>(from, event) else {
+            return;
+        };
+        let numbers = Numbers::from_pairs(&refused.batches);
+        let is_ours = refused.producer == self.core.id.to_string();
+        let Some(numbers) = numbers.filter(|_| is_ours) else {
+            self.core.counts.control_events_refused += 1;
+            return;
+        };
+        let refusal = BatchRefusal::of(refused.cause);
+        let now = self.core.clock.now.mono;
+        let shipping = &mut self.core.logging.shipping;
+        let dropped = shipping.shipper.refused(&logger, &numbers, refusal, now);
+        if refusal == BatchRefusal::CannotWrite {
+            // It says itself when it can again.
+            shipping.said.insert(from, Some(refused.text.clone()));
+            shipping.is_stale = true;
+        }
+        if refusal == BatchRefusal::Invalid {
+            let text = || format!("{logger} refused log records: {}", refused.text);
+            self.core.report(Severity::Error, "invalid batch", text);
+        }
+        self.core.dropped(dropped);
+        self.core.ship_on();
+    }
+}
