@@ -153,7 +153,8 @@ mod tests {
         let mut bytes = header(&seal);
         assert_eq!(bytes.len() as u64, FILE_HEADER);
         seal.put_record(FILE_HEADER, 3, b"one", &mut bytes);
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = hex.concat();
         assert_eq!(&hex[..40], "4d5553545253504c000000010000000000000102");
         assert_eq!(&hex[40..], "0780213500000003205998a3036f6e65");
     }
