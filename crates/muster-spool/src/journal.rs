@@ -733,6 +733,30 @@ mod tests {
         assert_eq!(found(&files).len(), 4);
     }
 
+    /// Where nothing but a record in the middle tells that it is a segment, that is enough, whether it
+    /// is read or passed over.
+    #[test]
+    fn a_segment_without_a_beginning_is_released_like_others() {
+        let (mut journal, files) = begun();
+        journal.append(1, b"record").unwrap();
+        let first = "spool-0000000001.seg";
+        let mut bytes = files.content(first).unwrap();
+        bytes[..35].fill(0xaa);
+        files.put(first, &bytes);
+        for start in [Start::AtOldest, Start::AtNewestHeader] {
+            let config = JournalConfig { start, ..config() };
+            let (journal, opened) = Journal::open(files.clone(), config, |_| {}).unwrap();
+            assert_eq!((opened.segments, opened.foreign.len()), (1, 0));
+            assert_eq!(journal.bytes(), bytes.len() as u64);
+        }
+        let (mut journal, _) = open(&files, config());
+        journal.begin_segment(0, b"next").unwrap();
+        let (mut journal, records) = open(&files, config());
+        assert_eq!(records, [b"next"]);
+        journal.release(2);
+        assert_eq!(sync(&mut journal), 1);
+    }
+
     /// A crash may leave a file without its first bytes; it goes with the others.
     #[test]
     fn a_file_that_was_just_created_is_ours() {

@@ -124,8 +124,12 @@ impl Directory {
         seal: &Seal,
         config: &JournalConfig,
     ) -> io::Result<()> {
-        let beginning = scan::beginning(file, seal, config.longest_record, false)?;
-        if beginning.is_ours {
+        let longest = config.longest_record;
+        let beginning = scan::beginning(file, seal, longest, false)?;
+        // Where the beginning is damaged, any record tells.
+        let is_ours =
+            || beginning.is_ours || scan::scan(file, seal, number, longest, &mut |_| {}).is_ours();
+        if is_ours() {
             self.segments.insert(number, beginning.length);
             self.opened.segments += 1;
             self.opened.passed_over += 1;
