@@ -82,6 +82,7 @@
 //! a whole record. A file without one is a segment only if its header is whole or if it was left
 //! behind by a crash while it was created; everything else is [foreign](Opened::foreign).
 
+mod config;
 mod disk;
 mod error;
 mod files;
@@ -94,10 +95,11 @@ mod opening;
 mod scan;
 mod sync;
 
+pub use config::{JournalConfig, Position, Start};
 pub use disk::{DiskFile, DiskFiles, read};
 pub use error::{JournalError, JournalErrorKind};
 pub use files::{Access, Files, SegmentFile};
-pub use journal::{Journal, JournalConfig, Position, Start};
+pub use journal::Journal;
 pub use name::JournalName;
 pub use opening::{Found, Opened, Unreadable};
 pub use scan::BadRecords;

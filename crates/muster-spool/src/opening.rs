@@ -95,8 +95,11 @@ pub(crate) fn read<F: Files>(
                 Ok(())
             }
         });
-        if let Err(error) = opened {
-            directory.unreadable(number, error.kind());
+        match opened {
+            // Its process has removed it meanwhile, as it may while another one reads.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => directory.unreadable(number, error.kind()),
+            Ok(()) => {}
         }
     }
     Ok(directory)

@@ -350,3 +350,42 @@ impl<'a, F: SegmentFile> Segment<'a, F> {
 fn memory(length: u64) -> io::Result<usize> {
     usize::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::{Access, Files};
+    use crate::model::ModelFiles;
+    use crate::{Journal, JournalConfig, JournalName};
+
+    /// However long the segment is, and whatever it says.
+    #[test]
+    fn memory_is_bounded_by_a_record() {
+        let name = JournalName::new("spool").unwrap();
+        let longest = 200_000;
+        let mut config = JournalConfig::new(name.clone());
+        config.longest_record = longest;
+        let files = ModelFiles::default();
+        let (mut journal, _) = Journal::open(files.clone(), config, |_| {}).unwrap();
+        journal.begin_segment(0, b"").unwrap();
+        for length in [0, 1000, 200_000, 70_000].repeat(10) {
+            journal.append(1, &vec![1; length]).unwrap();
+        }
+        let file = files.open(&name.file(1), Access::Read).unwrap();
+        let seal = Seal::new(&name, 1);
+        let mut segment = Segment::open(&file, &seal, longest).unwrap();
+        assert!(segment.length > 2_000_000);
+        let (mut records, mut offset) = (0, FILE_HEADER);
+        while let Place::Whole { end, .. } = segment.look(offset).unwrap() {
+            offset = end;
+            records += 1;
+            assert!(segment.part.len() as u64 <= u64::from(longest) + RECORD_HEAD + BLOCK);
+        }
+        assert_eq!((records, offset), (41, segment.length));
+        // At every offset, as a search does.
+        for offset in 0..100_000 {
+            segment.look(offset).unwrap();
+        }
+        assert!(segment.part.len() as u64 <= u64::from(longest) + RECORD_HEAD + BLOCK);
+    }
+}

@@ -167,6 +167,40 @@ fn what_is_in_the_middle_is_left_alone() {
     goes_on(&files, journal, found);
 }
 
+/// A crash leaves zeros where blocks were not written. They are one bad place, and no records.
+#[test]
+fn a_hole_is_one_bad_place() {
+    let (records, content, offsets) = written(&[5, 100, 300, 40, 60, 8]);
+    let mut changed = content.clone();
+    // From within one record to within another.
+    changed[offsets[1] + 50..offsets[4] + 30].fill(0);
+    let files = with_file(&changed);
+    let (journal, opened, found) = open(&files);
+    assert_eq!(found, [records[0].clone(), records[5].clone()]);
+    assert_eq!((opened.bad.length, opened.bad.total()), (1, 1));
+    assert_eq!(opened.skipped, (offsets[5] - offsets[1]) as u64);
+    goes_on(&files, journal, found);
+
+    // Of whole records, whose lengths are such that empty ones would lead from one to the next.
+    let (records, mut changed, offsets) = written(&[5, 9, 18, 27, 60, 8]);
+    changed[offsets[1]..offsets[4]].fill(0);
+    let (_, opened, found) = open(&with_file(&changed));
+    assert_eq!(found, [0, 4, 5].map(|at: usize| records[at].clone()));
+    assert_eq!((opened.bad.length, opened.bad.total()), (1, 1));
+
+    // To the end, it is torn.
+    let (records, content, offsets) = written(&[5, 100, 300, 9]);
+    let mut changed = content.clone();
+    changed[offsets[2]..].fill(0);
+    let files = with_file(&changed);
+    let (journal, opened, found) = open(&files);
+    assert_eq!(found, records[..2]);
+    assert_eq!((opened.bad.cut, opened.bad.total()), (1, 1));
+    let now = files.content("spool-0000000001.seg").unwrap();
+    assert_eq!(now, content[..offsets[2]]);
+    goes_on(&files, journal, found);
+}
+
 /// A record of another place or file is not one of this.
 #[test]
 fn what_was_copied_does_not_fit() {
