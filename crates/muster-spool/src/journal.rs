@@ -301,15 +301,19 @@ impl<F: Files> Journal<F> {
     }
 
     /// Takes note that a sync has failed, or that it will never be made. Segments that it was to
-    /// cover are given up: what they hold may or may not be found later, nothing is appended to
-    /// them any more, and they are never synced again, because a second sync may succeed without
-    /// having written anything. What was not synced is to be appended again, in a new segment.
+    /// cover are given up: nothing is appended to them any more, and they are never synced again,
+    /// because a second sync may succeed without having written anything. What they hold that was
+    /// not synced before, also what was appended to them since, may or may not be found later. It is
+    /// to be appended again, in a new segment.
     pub fn sync_failed(&mut self) {
         let Some(in_flight) = self.in_flight.take() else {
             return;
         };
         let is_covered = |number: &u64| in_flight.segments.contains(number);
-        self.present.take_if(|present| is_covered(&present.number));
+        let given_up = self.present.take_if(|present| is_covered(&present.number));
+        if given_up.is_some() {
+            self.end = None;
+        }
         self.earlier.retain(|(number, _)| !is_covered(number));
     }
 

@@ -176,37 +176,35 @@ impl State {
 
 impl Content {
     fn after_crash(&self, pick: &mut impl FnMut(u64) -> u64) -> Vec<u8> {
-        let (durable, now) = (self.durable.len(), self.now.len());
         if self.durable == self.now {
             return self.now.clone();
         }
-        // Appended to or cut, and to which length. Blocks that were not written are zero.
-        let (short, long) = (durable.min(now), durable.max(now));
-        let length = match pick(4) {
-            0 => durable,
-            1 => now,
-            _ => short + usize::try_from(pick((long - short + 1) as u64)).unwrap_or(0),
+        let mut between = |low: usize, high: usize| {
+            let more = pick((high - low + 1) as u64);
+            low + usize::try_from(more).unwrap_or(0)
         };
-        let in_order = pick(2) == 0;
-        let mut bytes = vec![0; length];
-        for (at, byte) in bytes.iter_mut().enumerate() {
-            *byte = self.durable.get(at).copied().unwrap_or(0);
-        }
-        let mut keeps = in_order && length == now;
-        for at in (0..length).step_by(BLOCK) {
-            let end = length.min(at + BLOCK);
-            if !in_order {
-                keeps = pick(2) == 1;
-            } else if length != durable {
-                keeps = true;
-            }
-            if keeps {
-                for (at, byte) in bytes.iter_mut().enumerate().take(end).skip(at) {
-                    *byte = self.now.get(at).copied().unwrap_or(*byte);
+        let (durable, now) = (self.durable.len(), self.now.len());
+        match between(0, 3) {
+            0 => self.durable.clone(),
+            1 => self.now.clone(),
+            // In the order in which it was written.
+            2 => self.now[..between(durable.min(now), now)].to_vec(),
+            // Some blocks and others not. What was not written is zero.
+            _ => {
+                let mut bytes = vec![0; between(durable.min(now), durable.max(now))];
+                for (number, block) in bytes.chunks_mut(BLOCK).enumerate() {
+                    let source = match between(0, 1) {
+                        0 => &self.durable,
+                        _ => &self.now,
+                    };
+                    let source = source.iter().skip(number * BLOCK);
+                    for (byte, source) in block.iter_mut().zip(source) {
+                        *byte = *source;
+                    }
                 }
+                bytes
             }
         }
-        bytes
     }
 }
 

@@ -59,7 +59,8 @@ impl<F: Files> Unsynced<F> {
 
 impl Synced {
     /// Returns the end of what is durable: all records that were appended before this place, except
-    /// those that a failed sync should have covered. It is `None` if nothing can be appended to yet.
+    /// in segments that were given up because a sync had failed. It is `None` if there was no
+    /// segment to append to.
     pub fn through(&self) -> Option<Position> {
         self.through
     }

@@ -187,7 +187,9 @@ fn a_failed_sync_ends_the_segment() {
     assert_eq!(kind(journal.append(1, b"")), JournalErrorKind::NeedsSegment);
     assert!(journal.take_unsynced().is_none());
     journal.begin_segment(0, b"next").unwrap();
-    sync(&mut journal);
+    let synced = journal.take_unsynced().unwrap().sync().unwrap();
+    assert_eq!(synced.through().unwrap().segment, 2);
+    journal.synced(synced).unwrap();
     assert_eq!(files.violations(), Vec::<String>::new());
     assert_eq!(found(&files.crash(&mut |_| 0)), [b"next"]);
 }
@@ -205,6 +207,25 @@ fn a_failed_sync_spares_the_segment_that_came_after() {
     sync(&mut journal);
     assert_eq!(files.violations(), Vec::<String>::new());
     assert_eq!(found(&files.crash(&mut |_| 0)), [&b"next"[..], b"kept"]);
+}
+
+/// It does not tell that what is in the segment that was given up is durable.
+#[test]
+fn a_sync_of_the_directory_alone_covers_no_records() {
+    let (mut journal, files) = begun();
+    journal.begin_segment(0, b"next").unwrap();
+    journal.release(2);
+    let synced = journal.take_unsynced().unwrap().sync().unwrap();
+    journal.append(1, b"unsynced").unwrap();
+    assert_eq!(journal.synced(synced).unwrap(), 1);
+    let unsynced = journal.take_unsynced().unwrap();
+    files.fail(0, 1);
+    unsynced.sync().unwrap_err();
+    journal.sync_failed();
+    journal.directory_changed = true;
+    let synced = journal.take_unsynced().unwrap().sync().unwrap();
+    assert_eq!(synced.through(), None);
+    journal.synced(synced).unwrap();
 }
 
 #[test]
