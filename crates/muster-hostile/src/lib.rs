@@ -29,6 +29,7 @@ mod handshake;
 mod json;
 mod mesh;
 mod seeds;
+mod spool;
 mod stores;
 mod values;
 mod wire;
@@ -43,6 +44,7 @@ pub use handshake::handshake;
 pub use json::json;
 pub use mesh::mesh;
 pub use seeds::seeds;
+pub use spool::spool;
 pub use stores::stores;
 pub use values::{text, values};
 pub use wire::{envelopes, filters, frames};
@@ -122,5 +124,9 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "coordination",
         run: coordination,
+    },
+    Target {
+        name: "spool",
+        run: spool,
     },
 ];

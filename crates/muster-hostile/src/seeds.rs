@@ -38,6 +38,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "coordination" => seeds.extend(crate::coordination::programs()),
         "consensus" => seeds.extend(crate::consensus::programs()),
         "stores" => seeds.extend(crate::stores::messages()),
+        "spool" => seeds.extend(crate::spool::segments()),
         "mesh" => {
             let all = specified_frames();
             let mut rest = &all[..];

@@ -150,7 +150,8 @@ targets!(
     serial,
     agent,
     consensus,
-    coordination
+    coordination,
+    spool
 );
 
 /// A target without a fuzz target or without a run here would be forgotten.
