@@ -258,6 +258,7 @@ impl NodeLoop {
                 }
                 self.batch_written(sequence, refusal, problem);
             }
+            Input::NotTaken { sequence } => self.batch_not_taken(sequence),
             Input::LogsSynced { through } => self.logs_synced(through),
             Input::LogsNotSynced { problem } => self.logs_not_synced(problem),
             Input::StoreOpened { store, problem } => {

@@ -13,12 +13,15 @@
 //!
 //! [`count_rows`] and [`read_rows`] read what was written.
 
+mod diary;
 mod error;
 mod files;
 mod json;
+mod ledger;
 mod names;
 mod open_file;
 mod read;
+mod settling;
 mod sink;
 mod tsv;
 
@@ -31,4 +34,6 @@ pub use files::{
 };
 pub use names::RotatedName;
 pub use read::{count_rows, files_of, names_stream, read_rows};
+#[cfg(feature = "simulation")]
+pub use sink::BrokenRule;
 pub use sink::{FileSink, Reopener, SETTINGS};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use muster_cluster::node::{Delivery, LogBatch, LogNotes};
 use muster_store::{Commit, StoreName};
 use muster_wire::{EndpointId, Topic};
 
@@ -21,12 +22,11 @@ pub(crate) enum Item {
     },
     /// A node's next rows are read.
     Feed { node: usize, life: u64 },
-    /// A logger's records are in its files.
-    Written {
+    /// A logger's disk does something for its files.
+    LogWork {
         node: usize,
         life: u64,
-        stream: String,
-        records: u64,
+        work: LogWork,
     },
     /// A ping's answer arrives.
     Pong {
@@ -78,6 +78,21 @@ impl Parcel {
     }
 }
 
+/// Something to be done for a logger's files.
+#[derive(Debug)]
+pub(crate) enum LogWork {
+    Write {
+        batch: LogBatch,
+        delivery: Option<Delivery>,
+        sequence: u64,
+    },
+    Note {
+        notes: Option<LogNotes>,
+        sequence: u64,
+    },
+    Sync,
+}
+
 /// Something that happens to a node's store.
 #[derive(Debug, Clone)]
 pub(crate) enum StoreItem {
@@ -110,7 +125,7 @@ impl Item {
             Self::PeerAdded { .. }
             | Self::PeerLost { .. }
             | Self::Feed { .. }
-            | Self::Written { .. }
+            | Self::LogWork { .. }
             | Self::Pong { .. } => true,
         }
     }

@@ -7,6 +7,7 @@ mod faults;
 mod happening;
 mod links;
 mod lives;
+mod log_files;
 mod paths;
 mod process;
 mod reports;
@@ -28,6 +29,7 @@ use muster_wire::{Class, EndpointId, Filter, MessageId, Mono, Topic};
 
 use self::boxes::Boxes;
 use self::links::Connection;
+use self::log_files::{LogDisk, MakeSink};
 use self::process::Process;
 use self::stores::{Disks, NodeStores};
 pub use self::stores::{Neglect, Write};
@@ -72,6 +74,7 @@ pub struct Cluster {
     routine: HashSet<(MessageId, Class)>,
     agenda: Agenda,
     logged: BTreeMap<String, Vec<(usize, Data)>>,
+    make_sink: Option<MakeSink>,
     lost: u64,
     transcript: Vec<String>,
     disks: Disks,
@@ -116,6 +119,7 @@ struct Life {
     fed: usize,
     low: Option<Timestamp>,
     stores: NodeStores,
+    log_disk: LogDisk,
     /// Until when it may act by what coordinators have said last, by its own clock.
     lease_end: Mono,
 }
@@ -168,6 +172,7 @@ impl Cluster {
             routine: HashSet::new(),
             agenda: Agenda::default(),
             logged: BTreeMap::new(),
+            make_sink: None,
             lost: 0,
             transcript: Vec::new(),
             disks: Disks::default(),
@@ -347,6 +352,9 @@ impl Cluster {
     pub fn stop(&mut self, node: &str) {
         let position = self.position(node);
         self.step(position, Input::Stop);
+        self.drain_logs(position);
+        self.step(position, Input::End);
+        self.close_logs(position);
         self.end(node, "stopped", |cluster, connection, side| {
             let latency = cluster.random.nanos(&cluster.latency.clone());
             let last = cluster.connections[connection].ends[side].last_arrival;
@@ -380,6 +388,13 @@ impl Cluster {
             "node `{node}` is alive"
         );
         self.begin(position);
+    }
+
+    /// Raises an event on a node that is alive, as an input of it does.
+    pub fn raise<E: Event>(&mut self, node: &str, event: &E) {
+        let payload = process::event(E::NAME, event);
+        let position = self.position(node);
+        self.step(position, Input::Raise(&payload));
     }
 
     /// Makes a node that is a Zeek process publish an event, without metadata, as Zeek does by

@@ -5,6 +5,7 @@ mod driver;
 mod endpoint_settings;
 mod input;
 mod links;
+mod log_writer;
 mod pacer;
 mod peers;
 mod ready;
@@ -76,6 +77,9 @@ pub enum NodeStartError {
     /// A store that the layout puts on this node does not open.
     #[error(transparent)]
     Store(#[from] NodeStoreError),
+    /// The log files of a logger, or the diary beside them, cannot be used.
+    #[error("the log files cannot be used: {0}")]
+    LogFiles(String),
     /// The system refused a thread.
     #[error("cannot start the node's thread")]
     Thread(#[source] std::io::Error),
@@ -130,7 +134,7 @@ impl Node {
             layout,
             name,
             registry,
-            log_sink,
+            mut log_sink,
             input,
             tls,
             exposure,
@@ -145,6 +149,10 @@ impl Node {
         let stores = NodeStores::new(endpoint.clone(), Arc::clone(&layout), node.clone(), base);
         let mut node_loop = NodeLoop::new(&layout, &name, &registry, id, incarnation, clock.now())?;
         node_loop.set_stores(Box::new(stores.clone()));
+        if layout.takes_logs(&node) {
+            let records = log_writer::recover(&mut *log_sink).map_err(NodeStartError::LogFiles)?;
+            node_loop.recover_logs(records);
+        }
         // All subscriptions stand before the first peer: its first message may be for any of them.
         let prefixes: Vec<_> = node_loop
             .subscriptions()

@@ -184,7 +184,8 @@ pub(crate) enum Arrival {
 #[derive(Debug, Clone)]
 enum Behind {
     Batch(BatchId),
-    Answer(String, LogSettled),
+    Note(LogNotes),
+    Promise(LogNotes, String, LogSettled),
     Nothing,
 }
 
@@ -228,6 +229,8 @@ pub(crate) struct Intake {
     /// What was handed to the files and is not safe: since when, and what waits for it.
     unsafe_since: BTreeMap<u64, (Mono, Behind)>,
     look_at: Option<Mono>,
+    /// What is to be noted again, as the files have not taken it.
+    again: Vec<LogNotes>,
 }
 
 impl Intake {
@@ -339,8 +342,13 @@ impl Intake {
     }
 
     /// Notes go to the files. Returns the number by which they tell of it.
-    pub(crate) fn noting(&mut self, now: Mono) -> u64 {
-        self.behind(Behind::Nothing, now)
+    pub(crate) fn noting(&mut self, notes: Option<LogNotes>, now: Mono) -> u64 {
+        self.behind(notes.map_or(Behind::Nothing, Behind::Note), now)
+    }
+
+    /// Returns what has to be noted again.
+    pub(crate) fn take_again(&mut self) -> Vec<LogNotes> {
+        std::mem::take(&mut self.again)
     }
 
     /// The batch of this number is in its file. Returns what is noted of it, if it does not count any more.
@@ -360,14 +368,19 @@ impl Intake {
         Some(notes)
     }
 
-    /// The batch of this number could not be written, and nothing of it is in a file. Returns the batch.
+    /// What has this number could not be written, and nothing of it is in a file. Returns the batch, if it is one.
     pub(crate) fn not_written(&mut self, sequence: u64) -> Option<BatchId> {
         let (_, behind) = self.unsafe_since.remove(&sequence)?;
-        let Behind::Batch(id) = behind else {
-            return None;
-        };
-        self.forget(id);
-        Some(id)
+        match behind {
+            Behind::Batch(id) => {
+                self.forget(id);
+                return Some(id);
+            }
+            // Whoever waits for an answer asks again.
+            Behind::Note(notes) | Behind::Promise(notes, ..) => self.again.push(notes),
+            Behind::Nothing => {}
+        }
+        None
     }
 
     /// A batch that has arrived is not taken.
@@ -388,8 +401,8 @@ impl Intake {
         let later = self.unsafe_since.split_off(&through.saturating_add(1));
         for (_, (_, behind)) in std::mem::replace(&mut self.unsafe_since, later) {
             match behind {
-                Behind::Nothing => {}
-                Behind::Answer(to, answer) => safe.answers.push((to, answer)),
+                Behind::Nothing | Behind::Note(_) => {}
+                Behind::Promise(_, to, answer) => safe.answers.push((to, answer)),
                 Behind::Batch(id) => {
                     let window = self.windows.get_mut(&id.producer);
                     let held = window.and_then(|window| window.held.get_mut(&id.number));
@@ -405,13 +418,17 @@ impl Intake {
     }
 
     /// What was handed to the files and is not safe never will be, though it may be there: it does not count. Returns the
-    /// batches, by producer, and what is noted of them.
-    pub(crate) fn not_synced(&mut self) -> (BTreeMap<EndpointId, Numbers>, Vec<LogNotes>) {
+    /// batches, by producer.
+    pub(crate) fn not_synced(&mut self) -> BTreeMap<EndpointId, Numbers> {
         let mut lost: BTreeMap<EndpointId, Numbers> = BTreeMap::new();
         for (_, (_, behind)) in std::mem::take(&mut self.unsafe_since) {
-            if let Behind::Batch(id) = behind {
-                lost.entry(id.producer).or_default().insert(id.number);
-                self.forget(id);
+            match behind {
+                Behind::Batch(id) => {
+                    lost.entry(id.producer).or_default().insert(id.number);
+                    self.forget(id);
+                }
+                Behind::Note(notes) | Behind::Promise(notes, ..) => self.again.push(notes),
+                Behind::Nothing => {}
             }
         }
         let notes = lost.iter().filter_map(|(producer, numbers)| {
@@ -419,8 +436,9 @@ impl Intake {
             notes.strike = numbers.clone();
             Some(notes)
         });
-        let notes = notes.collect();
-        (lost, notes)
+        let notes: Vec<LogNotes> = notes.collect();
+        self.again.extend(notes);
+        lost
     }
 
     /// A producer says what counts. Returns what is noted, or `None` if the message has no meaning.
@@ -521,7 +539,8 @@ impl Intake {
         }
         (answer.kept, answer.held) = (kept.to_pairs(), held.to_pairs());
         self.look_at.get_or_insert(now.after(LOOK_EVERY));
-        let sequence = self.behind(Behind::Answer(from.to_owned(), answer), now);
+        let promise = Behind::Promise(notes.clone(), from.to_owned(), answer);
+        let sequence = self.behind(promise, now);
         Some((sequence, notes))
     }
 

@@ -246,7 +246,7 @@ impl World {
     fn notes(&mut self, logger: usize, notes: &LogNotes) {
         let now = self.now;
         let logger = &mut self.loggers[logger];
-        logger.written = logger.intake.noting(now);
+        logger.written = logger.intake.noting(Some(notes.clone()), now);
         note(&mut logger.memory, notes);
     }
 

@@ -100,6 +100,9 @@ mod descriptors {
         pub(super) BATCHES_REPEATED = counter("muster_log_batches_repeated_total").key("batches_repeated");
         /// Batches of log records that came to this node, a logger, and that it had already.
         pub(super) BATCHES_AGAIN = counter("muster_log_batches_duplicate_total").key("batches_again");
+        /// Batches of log records that came to this node, a logger, faster than it writes: it had no room for them, and they
+        /// are sent again. Growth means that the loggers do not keep up.
+        pub(super) BATCHES_DELAYED = counter("muster_log_batches_delayed_total").key("batches_delayed");
         /// Descriptions of logs (`log_create`) of Zeek's nodes that were refused: no name that a file can have, columns that
         /// no log can have, or this node is no logger. Their records are refused as well: the node's log says why.
         pub(super) LOGS_REFUSED = counter("muster_log_descriptions_refused_total").key("logs_refused");
@@ -159,6 +162,8 @@ pub struct NodeCounts {
     pub batches_repeated: u64,
     /// Batches that came to this node, a logger, though it had them.
     pub batches_again: u64,
+    /// Batches that this node, a logger, had no room for when they came.
+    pub batches_delayed: u64,
     /// Log records of Zeek's nodes that were refused, by stream: their columns had not been described, they did not
     /// fit the columns, the name of their log cannot be that of a file, or this node is not a logger.
     pub records_refused: ByName,
@@ -202,6 +207,7 @@ impl NodeCounts {
             descriptors::RECORDS_UNACKNOWLEDGED.of(self.records_unacknowledged),
             descriptors::BATCHES_REPEATED.of(self.batches_repeated),
             descriptors::BATCHES_AGAIN.of(self.batches_again),
+            descriptors::BATCHES_DELAYED.of(self.batches_delayed),
             descriptors::LOGS_REFUSED.of(self.logs_refused),
             descriptors::LOGS_FORGOTTEN.of(self.logs_forgotten),
             descriptors::STORE_WRITES_FAILED.of(self.store_writes_failed),

@@ -64,6 +64,11 @@ pub enum Input<'a> {
         /// What went wrong, with the file's name.
         problem: Option<&'a str>,
     },
+    /// This logger's files have no room for a batch or a note at present, as they do not keep up.
+    NotTaken {
+        /// The number of the [`Effect::WriteLog`] or [`Effect::NoteLogs`].
+        sequence: u64,
+    },
     /// What this logger's files were handed is safe: every [`Effect::WriteLog`] and [`Effect::NoteLogs`] up to a number.
     LogsSynced {
         /// That number.

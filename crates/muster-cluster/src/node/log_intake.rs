@@ -180,10 +180,16 @@ impl NodeLoop {
 
     fn note(&mut self, notes: LogNotes) {
         let now = self.core.clock.now.mono;
-        let sequence = self.log_intake.intake.noting(now);
         let notes = Some(notes);
+        let sequence = self.log_intake.intake.noting(notes.clone(), now);
         let effect = Effect::NoteLogs { notes, sequence };
         self.core.outbox.effects.push(effect);
+    }
+
+    fn note_again(&mut self) {
+        for notes in self.log_intake.intake.take_again() {
+            self.note(notes);
+        }
     }
 
     /// The files have taken a batch, or not.
@@ -209,6 +215,12 @@ impl NodeLoop {
         }
     }
 
+    /// The files have no room for a batch or a note. Whoever has sent it asks again.
+    pub(super) fn batch_not_taken(&mut self, sequence: u64) {
+        self.log_intake.intake.not_written(sequence);
+        self.core.counts.batches_delayed += 1;
+    }
+
     /// All that the files were handed up to a number is safe.
     pub(super) fn logs_synced(&mut self, through: u64) {
         let now = self.core.clock.now.mono;
@@ -229,15 +241,12 @@ impl NodeLoop {
     /// What the files were handed is not safe, and will not be.
     pub(super) fn logs_not_synced(&mut self, problem: &str) {
         let now = self.core.clock.now.mono;
-        let (lost, notes) = self.log_intake.intake.not_synced();
+        let lost = self.log_intake.intake.not_synced();
         for (producer, numbers) in lost {
             let cause = BatchRefusal::CannotWrite;
             self.refuse(producer, &numbers, cause, problem.to_owned());
         }
         self.fails_to_log(problem.to_owned(), now);
-        for notes in notes {
-            self.note(notes);
-        }
     }
 
     /// This logger cannot write: others take its share until it can.
@@ -263,6 +272,7 @@ impl NodeLoop {
             self.core.logging.shipping.own = OwnLogger::Takes;
             self.core.mends(&TroubleCause::LogFiles);
             self.tell_all_of_logger();
+            self.note_again();
         }
     }
 
@@ -346,10 +356,13 @@ impl NodeLoop {
         }
         if self.log_intake.try_at.is_some_and(|at| at <= now) {
             self.log_intake.try_at = None;
-            let sequence = self.log_intake.intake.noting(now);
+            let sequence = self.log_intake.intake.noting(None, now);
             let notes = None;
             let effect = Effect::NoteLogs { notes, sequence };
             self.core.outbox.effects.push(effect);
+        }
+        if self.core.logging.shipping.own == OwnLogger::Takes {
+            self.note_again();
         }
         self.settle(now);
     }

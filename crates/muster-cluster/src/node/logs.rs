@@ -51,6 +51,11 @@ impl LogBatch {
         self.count
     }
 
+    /// The bytes of the records, encoded.
+    pub fn bytes(&self) -> usize {
+        self.rows.len()
+    }
+
     /// Returns `true` if there are no records.
     pub fn is_empty(&self) -> bool {
         self.count == 0

@@ -65,10 +65,68 @@ pub struct LogFiles {
     /// Lines on their way to a file, and where they end.
     lines: Vec<u8>,
     ends: Vec<usize>,
+    /// Where files wait for their final names, if they do.
+    unsettled: Option<PathBuf>,
+    /// The number of the next file.
+    next_number: u64,
+    /// What has happened to files, where they wait for their final names.
+    happened: Vec<FileEvent>,
+    /// A file was closed that could not be made safe.
+    not_synced: Option<String>,
+}
+
+/// What has happened to a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum FileEvent {
+    /// It was begun.
+    Opened {
+        number: u64,
+        stream: String,
+        path: PathBuf,
+        /// The bytes of its header.
+        header: u64,
+        opened: Timestamp,
+    },
+    /// Nothing more is written to it.
+    Closed {
+        number: u64,
+        path: PathBuf,
+        /// The time of its end, as its final name has it.
+        end: Timestamp,
+        /// Where its footer begins and ends.
+        footer: (u64, u64),
+    },
+    /// Somebody has moved it away, or removed it.
+    LetGo { number: u64 },
+    /// Something was at its path of which nobody knows whether it counts. It was moved aside.
+    Strange { path: PathBuf },
+}
+
+/// Where a batch is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Placed {
+    /// The number of the file.
+    pub(super) number: u64,
+    /// Where it begins and ends.
+    pub(super) offset: u64,
+    pub(super) end: u64,
+    /// The checksum of its bytes.
+    pub(super) checksum: u32,
+    pub(super) rows: u64,
+}
+
+/// What may be written of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// All of it or nothing.
+    Whole,
+    /// As many of its rows as go.
+    Rows,
 }
 
 #[derive(Debug)]
 struct Stream {
+    number: u64,
     file: OpenFile,
     columns: Vec<Column>,
     opened: Timestamp,
@@ -99,6 +157,10 @@ impl LogFiles {
             changes: BTreeMap::new(),
             lines: Vec::new(),
             ends: Vec::new(),
+            unsettled: None,
+            next_number: 0,
+            happened: Vec::new(),
+            not_synced: None,
         })
     }
 
@@ -123,6 +185,64 @@ impl LogFiles {
         rows: impl Iterator<Item = DataRef<'a>>,
         now: Timestamp,
     ) -> Result<u64, LogFilesError> {
+        let (placed, problem) = self.place(stream, columns, rows, Extent::Rows, now);
+        problem.map_or(Ok(placed.map_or(0, |placed| placed.rows)), Err)
+    }
+
+    /// Has rotated files wait for their final names in a directory. Files have numbers from `next_number` on.
+    pub(super) fn settle_in(&mut self, unsettled: PathBuf, next_number: u64) {
+        self.unsettled = Some(unsettled);
+        self.next_number = next_number;
+    }
+
+    /// Returns what has happened to files since it was asked last.
+    pub(super) fn take_events(&mut self) -> Vec<FileEvent> {
+        std::mem::take(&mut self.happened)
+    }
+
+    /// Returns the open files.
+    pub(super) fn open_files(&self) -> impl Iterator<Item = (u64, &OpenFile)> {
+        self.streams.values().map(|stream| (stream.number, &stream.file))
+    }
+
+    /// Cuts off what was written last to a file. If that is not possible, it stays.
+    pub(super) fn take_back(&mut self, placed: &Placed) {
+        let mut streams = self.streams.values_mut();
+        if let Some(stream) = streams.find(|stream| stream.number == placed.number)
+            && stream.file.cut(placed.offset)
+        {
+            stream.rows -= placed.rows;
+        }
+    }
+
+    /// Lets go of a file that cannot be made safe: nothing more is written to it.
+    pub(super) fn give_up(&mut self, number: u64, now: Timestamp) {
+        let stream = self.streams.iter().find(|(_, stream)| stream.number == number);
+        if let Some(name) = stream.map(|(name, _)| name.clone())
+            && self.rotate(&name, now, now).is_err()
+        {
+            self.streams.remove(&name);
+        }
+    }
+
+    /// Writes a batch. Returns where it is, if anything of it is written, and what went wrong.
+    pub(super) fn place_batch(
+        &mut self,
+        batch: &LogBatch,
+        extent: Extent,
+        now: Timestamp,
+    ) -> (Option<Placed>, Option<LogFilesError>) {
+        self.place(&batch.stream, &batch.columns, batch.rows(), extent, now)
+    }
+
+    fn place<'a>(
+        &mut self,
+        stream: &str,
+        columns: &[Column],
+        rows: impl Iterator<Item = DataRef<'a>>,
+        extent: Extent,
+        now: Timestamp,
+    ) -> (Option<Placed>, Option<LogFilesError>) {
         self.lines.clear();
         self.ends.clear();
         for row in rows {
@@ -134,26 +254,67 @@ impl LogFiles {
         }
         let count = self.ends.len();
         if count == 0 {
-            return Ok(0);
+            return (None, None);
         }
         let late = self
             .let_go_if_moved(stream, now)
             .and_then(|()| self.rotate_if_due(stream, now))
             .map_err(|error| error.with_rows(count, 0));
-        self.open(stream, columns, now)
-            .map_err(|error| error.with_rows(0, count))?;
-        if let Some(open) = self.streams.get_mut(stream) {
-            let appended = open.file.append(&self.lines, &self.ends);
-            let written = appended
-                .as_ref()
-                .map_or_else(|(written, _)| *written, |()| count);
-            open.rows += written as u64;
-            appended.map_err(|(written, error)| {
-                LogFilesError::new(LogFilesErrorKind::Write, open.file.path(), error)
-                    .with_rows(written, count - written)
-            })?;
+        if let Err(error) = self.open(stream, columns, now) {
+            return (None, Some(error.with_rows(0, count)));
         }
-        late.map(|()| count as u64)
+        let Some(open) = self.streams.get_mut(stream) else {
+            return (None, late.err());
+        };
+        let offset = open.file.length();
+        let (mut written, mut problem) = (count, None);
+        if let Err((whole, error)) = open.file.append(&self.lines, &self.ends) {
+            written = whole;
+            if extent == Extent::Whole && whole > 0 && open.file.cut(offset) {
+                written = 0;
+            }
+            let error = LogFilesError::new(LogFilesErrorKind::Write, open.file.path(), error);
+            problem = Some(error.with_rows(written, count - written));
+        }
+        open.rows += written as u64;
+        let bytes = written.checked_sub(1).map_or(0, |last| self.ends[last]);
+        let end = open.file.length();
+        let placed = Placed {
+            number: open.number,
+            // A line that was torn before is ended first.
+            offset: end.saturating_sub(bytes as u64),
+            end,
+            checksum: if self.unsettled.is_some() { crc32fast::hash(&self.lines[..bytes]) } else { 0 },
+            rows: written as u64,
+        };
+        (Some(placed).filter(|placed| placed.rows > 0), problem.or(late.err()))
+    }
+
+    /// Gives what former releases have left rotated names.
+    pub(super) fn rotate_leftovers(&mut self, now: Timestamp) -> Result<(), LogFilesError> {
+        let directory = &self.config.directory;
+        let failed = |error| LogFilesError::new(LogFilesErrorKind::Directory, directory, error);
+        for entry in std::fs::read_dir(directory).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let base = name.strip_suffix(".log").unwrap_or_default();
+            let (stream, writer) = match base.split_once('.') {
+                Some((stream, writer)) => (stream, Some(writer)),
+                None => (base, None),
+            };
+            let is_ours = !stream.is_empty() && writer == self.config.writer_name.as_deref();
+            if !is_ours || path.is_dir() {
+                continue;
+            }
+            let leftover = Leftover::find(&path).and_then(|leftover| match leftover {
+                Some(Leftover { opened, changed }) => {
+                    move_aside(&path, &path, base, opened, changed.min(now)).map(drop)
+                }
+                None => Ok(()),
+            });
+            leftover.map_err(|error| LogFilesError::new(LogFilesErrorKind::Rotate, &path, error))?;
+        }
+        Ok(())
     }
 
     /// Rotates all files that are due. A file that could not be rotated is still written to, and tried again at the
@@ -196,13 +357,17 @@ impl LogFiles {
         match stream.file.whereabouts() {
             Whereabouts::InPlace => Ok(()),
             Whereabouts::Moved => {
+                let number = stream.number;
                 let finished = self.finish(name, now);
                 self.streams.remove(name);
+                self.happens(FileEvent::LetGo { number });
                 finished
             }
             Whereabouts::Removed => {
                 let error = LogFilesError::removed(stream.file.path(), stream.rows);
+                let number = stream.number;
                 self.streams.remove(name);
+                self.happens(FileEvent::LetGo { number });
                 Err(error)
             }
         }
@@ -223,7 +388,7 @@ impl LogFiles {
             .iter()
             .map(|stream| match self.config.rotation {
                 Some(_) => self.rotate(stream, now, now),
-                None => self.finish(stream, now),
+                None => self.end_in_place(stream, now),
             })
             .collect();
         self.streams.clear();
@@ -251,13 +416,61 @@ impl LogFiles {
             return Ok(());
         };
         let path = stream.file.path();
+        let (number, begins) = (stream.number, stream.file.length());
         let base = base_name(name, self.config.writer_name.as_deref());
-        move_aside(path, &base, stream.opened, end)
-            .map_err(|error| LogFilesError::new(LogFilesErrorKind::Rotate, path, error))?;
+        let moved = match &self.unsettled {
+            None => move_aside(path, path, &base, stream.opened, end),
+            Some(unsettled) => {
+                let waits = unsettled.join(format!("{base}.{number}.log"));
+                std::fs::rename(path, &waits).map(|()| waits)
+            }
+        };
+        let path = moved.map_err(|error| LogFilesError::new(LogFilesErrorKind::Rotate, path, error))?;
         // The open file goes by its new name now.
-        let finished = self.finish(name, now);
-        self.streams.remove(name);
+        let mut finished = self.finish(name, now);
+        let stream = self.streams.remove(name);
+        let ends = stream.as_ref().map_or(begins, |stream| stream.file.length());
+        if let Some(stream) = stream.filter(|_| self.unsettled.is_some())
+            && let Err(error) = stream.file.sync()
+        {
+            let error = LogFilesError::new(LogFilesErrorKind::Write, &path, error);
+            self.not_synced = Some(error.to_string());
+            finished = finished.and(Err(error));
+        }
+        self.happens(FileEvent::Closed {
+            number,
+            path,
+            end,
+            footer: (begins, ends),
+        });
         finished
+    }
+
+    fn happens(&mut self, event: FileEvent) {
+        if self.unsettled.is_some() {
+            self.happened.push(event);
+        }
+    }
+
+    /// Ends a file that keeps its name until the next life.
+    fn end_in_place(&mut self, name: &str, now: Timestamp) -> Result<(), LogFilesError> {
+        let begins = self.streams.get(name).map_or(0, |stream| stream.file.length());
+        let finished = self.finish(name, now);
+        if let Some(stream) = self.streams.get(name) {
+            let event = FileEvent::Closed {
+                number: stream.number,
+                path: stream.file.path().to_owned(),
+                end: now,
+                footer: (begins, stream.file.length()),
+            };
+            self.happens(event);
+        }
+        finished
+    }
+
+    /// Returns why a file that was closed could not be made safe, if one could not.
+    pub(super) fn take_not_synced(&mut self) -> Option<String> {
+        self.not_synced.take()
     }
 
     /// Writes the last line of a file.
@@ -312,11 +525,17 @@ impl LogFiles {
         std::fs::create_dir_all(&self.config.directory).map_err(|error| {
             LogFilesError::new(LogFilesErrorKind::Directory, &self.config.directory, error)
         })?;
-        let leftover = Leftover::find(&path).and_then(|leftover| match leftover {
-            Some(Leftover { opened, changed }) => {
-                move_aside(&path, &base, opened, changed).map(drop)
+        let leftover = Leftover::find(&path).and_then(|leftover| match (leftover, &self.unsettled) {
+            (Some(Leftover { opened, changed }), None) => {
+                move_aside(&path, &path, &base, opened, changed).map(drop)
             }
-            None => Ok(()),
+            (Some(_), Some(unsettled)) => {
+                let aside = unsettled.join(format!("{base}.{}.strange", self.next_number));
+                std::fs::rename(&path, &aside)?;
+                self.happened.push(FileEvent::Strange { path: aside });
+                Ok(())
+            }
+            (None, _) => Ok(()),
         });
         leftover.map_err(|error| LogFilesError::new(LogFilesErrorKind::Rotate, &path, error))?;
         let header = match self.config.format {
@@ -324,8 +543,18 @@ impl LogFiles {
             LogFormat::Json => Vec::new(),
         };
         let file = OpenFile::create(path.clone(), &header)
-            .map_err(|error| LogFilesError::new(LogFilesErrorKind::Create, path, error))?;
+            .map_err(|error| LogFilesError::new(LogFilesErrorKind::Create, &path, error))?;
+        let number = self.next_number;
+        self.next_number += 1;
+        self.happens(FileEvent::Opened {
+            number,
+            stream: name.to_owned(),
+            path,
+            header: file.length(),
+            opened: now,
+        });
         let stream = Stream {
+            number,
             file,
             columns: columns.to_vec(),
             opened: now,

@@ -93,8 +93,11 @@ impl RotatedName {
 ///
 /// The name is claimed by an empty file first, which the rename then replaces: whoever dies between
 /// the two leaves an empty file behind, but neither loses nor doubles a row.
+///
+/// `beside` is a path in the directory of that name.
 pub(super) fn move_aside(
     current: &Path,
+    beside: &Path,
     base: &str,
     start: Timestamp,
     end: Timestamp,
@@ -105,7 +108,7 @@ pub(super) fn move_aside(
             0 => format!("{base}.{span}.log"),
             number => format!("{base}.{span}_{number}.log"),
         };
-        let rotated = current.with_file_name(name);
+        let rotated = beside.with_file_name(name);
         match std::fs::File::create_new(&rotated) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
@@ -205,12 +208,12 @@ mod tests {
             "s.1970-01-01-00-00-00-00-00-00_2.log",
         ] {
             std::fs::write(&current, expected).unwrap();
-            let rotated = move_aside(&current, "s", time, time).unwrap();
+            let rotated = move_aside(&current, &current, "s", time, time).unwrap();
             assert_eq!(rotated.file_name().unwrap().to_str(), Some(expected));
             assert_eq!(std::fs::read_to_string(rotated).unwrap(), expected);
         }
         // A failed move leaves no claim.
-        let error = move_aside(&current, "s", time, time).unwrap_err();
+        let error = move_aside(&current, &current, "s", time, time).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 3);
     }

@@ -59,6 +59,25 @@ impl OpenFile {
         &self.path
     }
 
+    /// The bytes of whole lines.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Cuts off what is behind a place. Returns `false` if that is not possible.
+    pub(super) fn cut(&mut self, length: u64) -> bool {
+        let is_cut = self.file.set_len(length).is_ok();
+        if is_cut {
+            (self.length, self.is_torn) = (length, false);
+        }
+        is_cut
+    }
+
+    /// Makes safe what was written: behind it a power failure loses nothing of it.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
     /// Looks where the file is. Where the system does not say, it is in place.
     pub(super) fn whereabouts(&self) -> Whereabouts {
         let Ok(own) = self.file.metadata() else {

@@ -5,11 +5,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::{LogFilesError, LogFilesErrorKind};
+use super::sink::UNSETTLED;
 use crate::log_input::pattern::matches;
 use crate::zeek_log::{LogErrorKind, LogReader, Row};
 
-/// Counts the complete rows of every stream in a directory, in the current and rotated files of all writers, TSV and
-/// JSON. Torn rows do not count, nor do files that are not logs.
+/// Counts the complete rows of every stream in a directory, in the current and rotated files of all writers and in those that
+/// wait for their final names, TSV and JSON. Torn rows do not count, nor do files that are not logs.
 ///
 /// No file may be rotated meanwhile.
 ///
@@ -71,7 +72,10 @@ pub fn names_stream(pattern: &str, stream: &str) -> bool {
 fn files(directory: &Path) -> Result<Vec<(String, PathBuf)>, LogFilesError> {
     let failed = |error| LogFilesError::new(LogFilesErrorKind::Directory, directory, error);
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(directory).map_err(failed)? {
+    let entries = std::fs::read_dir(directory).map_err(failed)?;
+    // Files that wait for their final names are in a directory of their own, if there are any.
+    let waiting = std::fs::read_dir(directory.join(UNSETTLED)).into_iter().flatten();
+    for entry in entries.chain(waiting) {
         let entry = entry.map_err(failed)?;
         let (name, path) = (entry.file_name(), entry.path());
         let Some(name) = name.to_str() else {

@@ -1,15 +1,29 @@
 //! Log files as the log sink of a node.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use muster_cluster::node::{LogBatch, LogSink, Written};
+use muster_cluster::node::{Delivery, LogBatch, LogNotes, LogSink, ProducerRecord, Written};
 use muster_cluster::{Layout, Node, SettingSpec};
 use muster_data::Timestamp;
 
-use super::{LogFiles, LogFilesConfig, LogFilesError, LogFormat};
+use super::diary::Diary;
+use super::files::{Extent, FileEvent};
+use super::ledger::{Entry, Place};
+use super::names::base_name;
+use super::{LogFiles, LogFilesConfig, LogFilesError, LogFilesErrorKind, LogFormat, settling};
+
+/// Where files wait for their final names.
+pub(super) const UNSETTLED: &str = "unsettled";
+
+/// Where loggers keep their diaries.
+const DIARY: &str = "diary";
+
+/// How many bytes are written to see whether any can be.
+const TRIED: usize = 64 << 10;
 
 /// The settings that [`LogFilesConfig::from_settings`] reads, for
 /// [`Layout::parse`](muster_cluster::Layout::parse).
@@ -74,9 +88,28 @@ impl LogFilesConfig {
 #[derive(Debug)]
 pub struct FileSink {
     files: LogFiles,
+    config: LogFilesConfig,
     reopen: Reopener,
     /// Rows that were found to be gone since the last batch.
     gone: u64,
+    /// What keeps track of batches that are acknowledged, once it was [recovered](LogSink::recover).
+    diary: Option<Diary>,
+    /// Files that have rows which are not safe.
+    touched: BTreeSet<u64>,
+    /// Files were created or renamed since the directories were synced.
+    has_moved: bool,
+    /// What the operator has to know of earlier steps.
+    remark: Option<String>,
+    #[cfg(feature = "simulation")]
+    broken: Option<BrokenRule>,
+}
+
+/// A rule that is broken on purpose. A test that checks the rule must fail.
+#[cfg(feature = "simulation")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BrokenRule {
+    /// A file gets its final name when it is closed, whatever is in it.
+    FinalAtOnce,
 }
 
 /// Has a [`FileSink`] open its files anew, from any thread: after somebody else has moved them away, as logrotate does.
@@ -102,10 +135,34 @@ impl FileSink {
     /// Like [`LogFiles::new`].
     pub fn new(config: LogFilesConfig) -> Result<Self, LogFilesError> {
         Ok(Self {
-            files: LogFiles::new(config)?,
+            files: LogFiles::new(config.clone())?,
+            config,
             reopen: Reopener::default(),
             gone: 0,
+            diary: None,
+            touched: BTreeSet::new(),
+            has_moved: false,
+            remark: None,
+            #[cfg(feature = "simulation")]
+            broken: None,
         })
+    }
+
+    /// Breaks a rule on purpose.
+    #[cfg(feature = "simulation")]
+    pub fn break_rule(&mut self, rule: BrokenRule) {
+        self.broken = Some(rule);
+    }
+
+    #[cfg(feature = "simulation")]
+    fn waits_for_all(&self) -> bool {
+        self.broken != Some(BrokenRule::FinalAtOnce)
+    }
+
+    #[cfg(not(feature = "simulation"))]
+    #[allow(clippy::unused_self, reason = "simulations break the rule")]
+    fn waits_for_all(&self) -> bool {
+        true
     }
 
     /// Returns what has the files opened anew.
@@ -119,29 +176,286 @@ impl FileSink {
         }
         Ok(())
     }
+
+    fn writer(&self) -> Option<&str> {
+        self.config.writer_name.as_deref()
+    }
+
+    fn unsettled(&self) -> PathBuf {
+        self.config.directory.join(UNSETTLED)
+    }
+
+    /// Writes in the diary what has happened to files.
+    fn note_files(&mut self) -> Result<(), String> {
+        for event in self.files.take_events() {
+            self.has_moved = true;
+            if let FileEvent::Strange { path } = &event {
+                self.remark = Some(format!(
+                    "`{}` was in the way; it is in no diary, so nobody knows whether its records are elsewhere as well",
+                    path.display()
+                ));
+            }
+            let Some(diary) = &mut self.diary else {
+                continue;
+            };
+            if let Some(entry) = Entry::of_file(&self.config.directory, &event) {
+                diary.write(&entry).map_err(|error| error.to_string())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up a diary that earlier lives have left.
+    fn open_diary(&mut self, wall: Timestamp) -> Result<Vec<ProducerRecord>, String> {
+        let name = self.writer().unwrap_or("logger").to_owned();
+        let (mut diary, found) = Diary::open(&self.config.directory.join(DIARY).join(name))
+            .map_err(|error| error.to_string())?;
+        let unsettled = self.unsettled();
+        std::fs::create_dir_all(&unsettled)
+            .map_err(|error| format!("cannot create `{}`: {error}", unsettled.display()))?;
+        if found.bad > 0 {
+            self.remark = Some(format!("{} entries of the diary cannot be read", found.bad));
+        }
+        let numbers: Vec<u64> = diary.ledger.files.keys().copied().collect();
+        for number in numbers {
+            if let Err(error) = self.take_up(&mut diary, number, wall) {
+                return Err(error.to_string());
+            }
+        }
+        check_bytes(&mut diary, &self.config.directory);
+        diary.begin_segment().map_err(|error| error.to_string())?;
+        // What is there without a diary was written by former releases.
+        if found.is_new {
+            self.files.rotate_leftovers(wall).map_err(|error| error.to_string())?;
+        }
+        self.files.settle_in(unsettled, diary.ledger.next_file);
+        let records = diary.ledger.records();
+        self.diary = Some(diary);
+        self.has_moved = true;
+        self.sync(wall)?;
+        Ok(records)
+    }
+
+    /// Finds a file of an earlier life, and closes it.
+    fn take_up(&self, diary: &mut Diary, number: u64, wall: Timestamp) -> std::io::Result<()> {
+        let Some(file) = diary.ledger.files.get(&number) else {
+            return Ok(());
+        };
+        let base = base_name(&file.stream, self.writer());
+        let name = Path::new(UNSETTLED).join(format!("{base}.{number}.log"));
+        let (path, waits) = (
+            self.config.directory.join(&file.path),
+            self.config.directory.join(&name),
+        );
+        let is_in_place = path != waits && path.exists() && !waits.exists();
+        if is_in_place {
+            std::fs::rename(&path, &waits)?;
+        }
+        let Ok(metadata) = std::fs::metadata(&waits) else {
+            // It has its final name, or somebody has removed it.
+            let gone = Entry::Gone(super::ledger::Gone { file: number });
+            return diary.write(&gone).map_err(std::io::Error::other);
+        };
+        let changed = metadata.modified().map_or(wall, Timestamp::from);
+        let closed = Entry::Closed(super::ledger::Closed {
+            file: number,
+            path: name.to_string_lossy().into_owned(),
+            end: file.end.unwrap_or_else(|| changed.max(file.opened)),
+            footer: Vec::new(),
+        });
+        diary.write(&closed).map_err(std::io::Error::other)
+    }
+
+    /// Gives files their final names in which everything is decided. What is decided has to be safe.
+    fn settle(&mut self) {
+        let (writer, waits) = (self.config.writer_name.clone(), self.waits_for_all());
+        let Some(diary) = &mut self.diary else {
+            return;
+        };
+        let ready = diary.ledger.files.iter().filter(|(_, file)| {
+            file.end.is_some() && (file.undecided == 0 || !waits) && file.path.starts_with(UNSETTLED)
+        });
+        let ready: Vec<u64> = ready.map(|(number, _)| *number).collect();
+        for number in ready {
+            let Some(file) = diary.ledger.files.get(&number) else {
+                continue;
+            };
+            let settled = settling::settle(&self.config.directory, file, writer.as_deref());
+            match settled {
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    let path = self.config.directory.join(&file.path);
+                    self.remark = Some(format!(
+                        "`{}` cannot be given its final name: {error}",
+                        path.display()
+                    ));
+                    continue;
+                }
+            }
+            self.has_moved = true;
+            let gone = Entry::Gone(super::ledger::Gone { file: number });
+            if let Err(error) = diary.write(&gone) {
+                self.remark = Some(error.to_string());
+                diary.ledger.forget(number);
+            }
+        }
+    }
+
+    fn sync_files(&mut self, wall: Timestamp) -> Result<(), String> {
+        let mut failed = self.files.take_not_synced();
+        let touched = std::mem::take(&mut self.touched);
+        let files = self.files.open_files();
+        let files = files.filter(|(number, _)| touched.contains(number));
+        let mut given_up = Vec::new();
+        for (number, file) in files {
+            if let Err(error) = file.sync() {
+                failed = Some(format!("cannot sync `{}`: {error}", file.path().display()));
+                given_up.push(number);
+            }
+        }
+        for number in given_up {
+            self.files.give_up(number, wall);
+        }
+        self.note_files()?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn sync_directories(&mut self) -> Result<(), String> {
+        if !std::mem::take(&mut self.has_moved) {
+            return Ok(());
+        }
+        for directory in [self.config.directory.clone(), self.unsettled()] {
+            if let Err(error) = settling::sync_directory(&directory) {
+                self.has_moved = true;
+                return Err(format!("cannot sync `{}`: {error}", directory.display()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries whether files can be written.
+    fn try_to_write(&mut self) -> Result<(), String> {
+        let directory = self.unsettled();
+        let path = directory.join(".try");
+        let tried = std::fs::create_dir_all(&directory).and_then(|()| {
+            let file = std::fs::File::create(&path)?;
+            std::io::Write::write_all(&mut &file, &[0; TRIED])?;
+            file.sync_all()
+        });
+        let removed = std::fs::remove_file(&path);
+        tried.and(removed).map_err(|error| format!("cannot write in `{}`: {error}", directory.display()))?;
+        let Some(diary) = &mut self.diary else {
+            return Ok(());
+        };
+        diary.revive().map_err(|error| error.to_string())
+    }
+
+    fn written(&mut self, batch: &LogBatch, delivery: Option<&Delivery>, wall: Timestamp) -> Written {
+        let extent = if delivery.is_some() { Extent::Whole } else { Extent::Rows };
+        let (placed, problem) = self.files.place_batch(batch, extent, wall);
+        let mut written = Written {
+            records: placed.map_or(0, |placed| placed.rows),
+            gone: problem.as_ref().map_or(0, LogFilesError::gone),
+            is_invalid: problem.as_ref().is_some_and(is_of_the_batch),
+            problem: problem.map(|error| error.to_string()),
+        };
+        let noted = self.note_files();
+        let is_whole = placed.is_some_and(|placed| placed.rows == batch.len() as u64);
+        let placed = placed.filter(|_| is_whole || delivery.is_none());
+        let Some((placed, diary)) = placed.zip(self.diary.as_mut()) else {
+            if self.diary.is_some() {
+                written.records = 0;
+            }
+            return written;
+        };
+        self.touched.insert(placed.number);
+        let entry = Entry::of_batch(&placed, delivery);
+        let noted = noted.and_then(|()| diary.write(&entry).map_err(|error| error.to_string()));
+        if let Err(problem) = noted {
+            self.files.take_back(&placed);
+            written.records = 0;
+            written.problem = Some(problem);
+        }
+        written
+    }
+}
+
+/// Whether every logger would fail at the batch.
+fn is_of_the_batch(error: &LogFilesError) -> bool {
+    matches!(
+        error.kind(),
+        LogFilesErrorKind::StreamName
+            | LogFilesErrorKind::Columns
+            | LogFilesErrorKind::TooManyStreams
+            | LogFilesErrorKind::TooManyChanges
+    )
+}
+
+/// Looks whether what was written last is there: a power failure may have lost it.
+fn check_bytes(diary: &mut Diary, directory: &Path) {
+    let batches = diary.ledger.batches.values().filter(|place| !place.is_safe);
+    let places: Vec<Place> = batches.chain(&diary.ledger.unsafe_places).copied().collect();
+    let mut open: Option<(u64, std::fs::File)> = None;
+    for place in places {
+        if open.as_ref().is_none_or(|(number, _)| *number != place.file) {
+            let file = diary.ledger.files.get(&place.file);
+            let file = file.and_then(|file| std::fs::File::open(directory.join(&file.path)).ok());
+            open = file.map(|file| (place.file, file));
+        }
+        let is_there = open.as_mut().is_some_and(|(_, file)| {
+            let (offset, end) = (place.offset, place.end);
+            settling::has_checksum(file, offset, end, place.checksum).unwrap_or(false)
+        });
+        if !is_there {
+            diary.ledger.lost(&place);
+        }
+    }
 }
 
 impl LogSink for FileSink {
-    fn write(&mut self, batch: &LogBatch, wall: Timestamp) -> Written {
+    fn recover(&mut self, wall: Timestamp) -> Result<Vec<ProducerRecord>, String> {
+        self.open_diary(wall)
+    }
+
+    fn write(&mut self, batch: &LogBatch, delivery: Option<&Delivery>, wall: Timestamp) -> Written {
         let reopened = self.reopen_if_asked(wall);
-        let mut written = match self.files.write(batch, wall) {
-            Ok(records) => Written {
-                records,
-                gone: 0,
-                problem: None,
-            },
-            Err(error) => Written {
-                records: error.written(),
-                gone: error.gone(),
-                problem: Some(error.to_string()),
-            },
-        };
+        let mut written = self.written(batch, delivery, wall);
         if let Err(error) = reopened {
             written.gone += error.gone();
             written.problem.get_or_insert_with(|| error.to_string());
         }
+        if written.problem.is_none() {
+            written.problem = self.remark.take();
+        }
         written.gone += std::mem::take(&mut self.gone);
         written
+    }
+
+    fn note(&mut self, notes: Option<&LogNotes>, _: Timestamp) -> Result<(), String> {
+        let Some(notes) = notes else {
+            return self.try_to_write();
+        };
+        let Some(diary) = &mut self.diary else {
+            return Ok(());
+        };
+        let entry = Entry::of_notes(notes);
+        diary.write(&entry).map_err(|error| error.to_string())
+    }
+
+    fn sync(&mut self, wall: Timestamp) -> Result<(), String> {
+        if self.diary.is_none() {
+            return Ok(());
+        }
+        self.sync_files(wall)?;
+        self.sync_directories()?;
+        if let Some(diary) = &mut self.diary {
+            diary.sync()?;
+            // If it is lost, more is looked at when the next life begins.
+            let _ = diary.write(&Entry::Mark);
+        }
+        self.settle();
+        Ok(())
     }
 
     fn tick(&mut self, wall: Timestamp) -> Result<(), String> {
@@ -153,11 +467,20 @@ impl LogSink for FileSink {
         {
             self.gone += error.gone();
         }
-        reopened.and(ticked).map_err(|error| error.to_string())
+        let noted = self.note_files();
+        if self.has_moved {
+            self.sync(wall)?;
+        }
+        noted?;
+        reopened.and(ticked).map_err(|error| error.to_string())?;
+        self.remark.take().map_or(Ok(()), Err)
     }
 
     fn close(&mut self, wall: Timestamp) -> Result<(), String> {
-        self.files.close(wall).map_err(|error| error.to_string())
+        let closed = self.files.close(wall).map_err(|error| error.to_string());
+        let noted = self.note_files();
+        let synced = self.sync(wall);
+        closed.and(noted).and(synced)
     }
 }
 

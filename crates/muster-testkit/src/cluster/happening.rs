@@ -3,15 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_cluster::node::{Effect, Input, LogBatch, NodeLoop, Severity};
+use muster_cluster::node::{Effect, Input, NodeLoop, Severity};
 use muster_wire::{EndpointId, Kind};
 
 use super::Cluster;
-use crate::agenda::Item;
+use crate::agenda::{Item, LogWork};
 use crate::nanos;
-
-/// How long a logger takes to write a batch.
-const WRITING: Duration = Duration::from_micros(100);
 
 /// The input that feeds are announced as.
 const INPUT: &str = "feed";
@@ -48,20 +45,8 @@ impl Cluster {
                 self.step(node, Input::Pong(peer));
             }
             Item::Feed { node, life } if self.lives(node, life) => self.read_feed(node),
-            Item::Written {
-                node,
-                life,
-                stream,
-                records,
-            } if self.lives(node, life) => {
-                let written = Input::Written {
-                    stream: &stream,
-                    records,
-                    failed: 0,
-                    gone: 0,
-                    problem: None,
-                };
-                self.step(node, written);
+            Item::LogWork { node, life, work } if self.lives(node, life) => {
+                self.do_log_work(node, work);
             }
             Item::Wake { node, life } if self.lives(node, life) => {
                 if let Some(life) = &mut self.nodes[node].life
@@ -87,7 +72,7 @@ impl Cluster {
             Item::Feed { .. }
             | Item::Wants { .. }
             | Item::VoterWritten { .. }
-            | Item::Written { .. }
+            | Item::LogWork { .. }
             | Item::Wake { .. }
             | Item::EndpointWake { .. }
             | Item::Pong { .. } => {}
@@ -155,7 +140,21 @@ impl Cluster {
                     payload,
                     class,
                 } => self.publish(position, class, Kind::Data, &topic, &payload),
-                Effect::WriteLog(batch) => self.write(position, number, &batch),
+                Effect::WriteLog {
+                    batch,
+                    delivery,
+                    sequence,
+                } => {
+                    let work = LogWork::Write {
+                        batch,
+                        delivery,
+                        sequence,
+                    };
+                    self.log_work(position, number, work);
+                }
+                Effect::NoteLogs { notes, sequence } => {
+                    self.log_work(position, number, LogWork::Note { notes, sequence });
+                }
                 Effect::StartInputs => {
                     let has_input = !self.layout.nodes()[position].input.is_empty();
                     if has_input {
@@ -290,27 +289,6 @@ impl Cluster {
             let node = position;
             self.agenda.add(at, Item::Wake { node, life });
         }
-    }
-
-    fn write(&mut self, position: usize, life: u64, batch: &LogBatch) {
-        let records = batch.len() as u64;
-        self.note(
-            position,
-            &format!("wrote {records} records to {}", batch.stream),
-        );
-        let log = self.logged.entry(batch.stream.clone()).or_default();
-        log.extend(batch.rows().map(|row| (position, row.to_data())));
-        let at = self.now + nanos(WRITING);
-        let node = position;
-        self.agenda.add(
-            at,
-            Item::Written {
-                node,
-                life,
-                stream: batch.stream.clone(),
-                records,
-            },
-        );
     }
 
     pub(super) fn note(&mut self, position: usize, what: &str) {

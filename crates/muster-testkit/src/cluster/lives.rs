@@ -9,6 +9,7 @@ use muster_wire::mesh::{Config as MeshConfig, Identity};
 use muster_wire::{EndpointId, Filter, Incarnation, Mono, Topic};
 
 use super::agent::Agent;
+use super::log_files::LogDisk;
 use super::process::{Process, ZeekProcess};
 use super::stores::NodeStores;
 use super::voter_disk::VoterDisk;
@@ -36,7 +37,7 @@ impl Cluster {
         let known = self.layout.find(&node.name);
         let settings = known.map_or(self.layout.settings(), |known| &known.settings);
         let stores = NodeStores::new(settings.size("stores.node_memory_limit"));
-        let process = match known {
+        let mut process = match known {
             None => {
                 let own = node.of_box.map(|of_box| &*self.boxes.all[of_box].name);
                 let own = own.unwrap_or_default();
@@ -57,6 +58,11 @@ impl Cluster {
                 Process::Muster(Box::new(node_loop))
             }
         };
+        let log_disk = match &mut process {
+            Process::Muster(node_loop) => self.begin_log_disk(position, node_loop),
+            Process::Zeek(_) | Process::Agent(_) => LogDisk::default(),
+        };
+        let node = &mut self.nodes[position];
         let topics = process.subscriptions();
         let filter = Filter::from_prefixes(topics.iter().map(Topic::as_bytes));
         let endpoint = (!node.is_zeek).then(|| {
@@ -88,6 +94,7 @@ impl Cluster {
             fed: 0,
             low: None,
             stores,
+            log_disk,
             lease_end: Mono::default(),
         });
         let what = if node.lives > 1 {

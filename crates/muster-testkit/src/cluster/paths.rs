@@ -128,7 +128,7 @@ impl Cluster {
                 connection, side, ..
             } => Some(self.connections.get(*connection)?.ends[*side].node),
             Item::Feed { node, .. }
-            | Item::Written { node, .. }
+            | Item::LogWork { node, .. }
             | Item::Pong { node, .. }
             | Item::Store { node, .. }
             | Item::Wants { node, .. }
@@ -184,7 +184,7 @@ impl Cluster {
 
 fn is_of_disk(item: &Item) -> bool {
     match item {
-        Item::VoterWritten { .. } => true,
+        Item::VoterWritten { .. } | Item::LogWork { .. } => true,
         Item::Store { item, .. } => {
             matches!(item, StoreItem::Loaded { .. } | StoreItem::Committed { .. })
         }

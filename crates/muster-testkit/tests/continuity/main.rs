@@ -4,9 +4,10 @@
 // A panic is how a test fails.
 #![allow(clippy::unwrap_used)]
 
-mod faults;
 mod layout;
 mod oracle;
+#[path = "../trouble/mod.rs"]
+mod trouble;
 mod world;
 mod writes;
 
@@ -56,7 +57,7 @@ fn whatever_happens_to_one_box_nothing_that_was_acknowledged_is_lost() {
         all.add(&world.account);
     }
     println!("{all:?}");
-    assert!(all.done > 1000 && all.troubles > 10, "{all:?}");
+    assert!(all.done > 1000 && all.troubles.troubles > 10, "{all:?}");
 }
 
 /// The same, and then nothing happens for so long that everything of former times is forgotten.

@@ -9,9 +9,9 @@ use muster_test_support::Random;
 use muster_testkit::Cluster;
 
 use super::Sabotage;
-use super::faults::Trouble;
 use super::layout::{self, STORES};
 use super::oracle::Oracle;
+use super::trouble::{Counts, Troubles};
 use super::writes::{Writes, check_equal};
 
 /// What a run has done.
@@ -19,11 +19,7 @@ use super::writes::{Writes, check_equal};
 pub(crate) struct Account {
     pub(crate) asked: usize,
     pub(crate) done: usize,
-    pub(crate) troubles: usize,
-    pub(crate) kills: usize,
-    pub(crate) freezes: usize,
-    pub(crate) cuts: usize,
-    pub(crate) disks: usize,
+    pub(crate) troubles: Counts,
     pub(crate) silent: usize,
     pub(crate) epochs: u64,
 }
@@ -32,11 +28,7 @@ impl Account {
     pub(crate) fn add(&mut self, more: &Self) {
         self.asked += more.asked;
         self.done += more.done;
-        self.troubles += more.troubles;
-        self.kills += more.kills;
-        self.freezes += more.freezes;
-        self.cuts += more.cuts;
-        self.disks += more.disks;
+        self.troubles.add(&more.troubles);
         self.silent += more.silent;
         self.epochs += more.epochs;
     }
@@ -50,7 +42,7 @@ pub(crate) struct World {
     persistent: Vec<bool>,
     pub(crate) oracle: Oracle,
     pub(crate) writes: Writes,
-    pub(crate) trouble: Option<Trouble>,
+    troubles: Troubles,
     pub(crate) is_bad: bool,
     nobody_reads: bool,
     pub(crate) account: Account,
@@ -85,7 +77,7 @@ impl World {
             writes: Writes::default(),
             nodes: plan.nodes,
             persistent: plan.persistent,
-            trouble: None,
+            troubles: Troubles::default(),
             is_bad: false,
             nobody_reads: sabotage.nobody_reads,
             account: Account::default(),
@@ -150,7 +142,18 @@ impl World {
                     .write(&mut self.cluster, &mut self.random, &node);
             }
         }
-        self.trouble_goes_on();
+        let (is_bad, nodes) = (self.is_bad, &self.nodes);
+        let anew = self.troubles.go_on(
+            &mut self.cluster,
+            &mut self.random,
+            nodes,
+            |cluster, random| {
+                is_bad && random.chance(20) && check_redundant(cluster, nodes).is_ok()
+            },
+        );
+        for node in anew {
+            self.opens(&node);
+        }
         let node = self.nodes[self.random.below(self.nodes.len())].clone();
         self.writes.hear(&self.cluster).map_err(wrong)?;
         if self.random.chance(75) || self.nobody_reads {
@@ -161,32 +164,15 @@ impl World {
 
     /// Everybody is in, and every store has all of its copies.
     pub(crate) fn check_redundant(&self) -> Result<(), String> {
-        let cluster = &self.cluster;
-        let mut epochs = Vec::new();
-        for node in &self.nodes {
-            if !cluster.is_alive(node) {
-                return Err(format!("L: {node} is dead"));
-            }
-            let known = cluster.node(node).coordination();
-            let known = known.ok_or("L: no coordinators")?;
-            if known.standing != Standing::In {
-                return Err(format!("L: {node} is {:?}", known.standing));
-            }
-            epochs.push(known.epoch);
+        check_redundant(&self.cluster, &self.nodes)
+    }
+
+    /// All that is wrong ends.
+    pub(crate) fn heal(&mut self) {
+        self.is_bad = false;
+        for node in self.troubles.heal(&mut self.cluster, &self.nodes) {
+            self.opens(&node);
         }
-        if epochs.iter().any(|epoch| *epoch != epochs[0]) {
-            return Err(format!("L: views differ: {epochs:?}"));
-        }
-        let view = cluster.node(&self.nodes[0]).view();
-        let view = view.ok_or("L: no view")?;
-        for store in STORES {
-            let group = view.store(store);
-            let group = group.ok_or_else(|| format!("L: {store} was never opened"))?;
-            if !group.is_redundant() {
-                return Err(format!("L: {store} is not redundant: {group:?}"));
-            }
-        }
-        Ok(())
     }
 
     /// Everything is in order again: redundant, settled, and equal everywhere.
@@ -198,6 +184,7 @@ impl World {
 
     /// What was said in the course of the run is true.
     pub(crate) fn check(&mut self) -> Result<(), String> {
+        self.account.troubles = self.troubles.counts.clone();
         self.account.asked = self.writes.asked();
         self.account.done = self.writes.done();
         self.writes.check(&self.cluster, &self.nodes[0])
@@ -217,4 +204,33 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// Everybody is in, and every store has all of its copies.
+fn check_redundant(cluster: &Cluster, nodes: &[String]) -> Result<(), String> {
+    let mut epochs = Vec::new();
+    for node in nodes {
+        if !cluster.is_alive(node) {
+            return Err(format!("L: {node} is dead"));
+        }
+        let known = cluster.node(node).coordination();
+        let known = known.ok_or("L: no coordinators")?;
+        if known.standing != Standing::In {
+            return Err(format!("L: {node} is {:?}", known.standing));
+        }
+        epochs.push(known.epoch);
+    }
+    if epochs.iter().any(|epoch| *epoch != epochs[0]) {
+        return Err(format!("L: views differ: {epochs:?}"));
+    }
+    let view = cluster.node(&nodes[0]).view();
+    let view = view.ok_or("L: no view")?;
+    for store in STORES {
+        let group = view.store(store);
+        let group = group.ok_or_else(|| format!("L: {store} was never opened"))?;
+        if !group.is_redundant() {
+            return Err(format!("L: {store} is not redundant: {group:?}"));
+        }
+    }
+    Ok(())
 }

@@ -17,6 +17,7 @@ use muster_wire::{EndpointId, Mono};
 
 use super::Input;
 use super::input::InputItem;
+use super::log_writer::{LogWriter, Outcome};
 use super::pacer::Pacer;
 use super::ready::Waiting;
 use super::report::LoopReport;
@@ -33,6 +34,13 @@ const DRAIN_INPUT: Duration = Duration::from_secs(2);
 
 /// How long a stopping node handles what arrives.
 const DRAIN_INBOX: Duration = Duration::from_secs(1);
+
+/// How long a stopping node waits until its records are acknowledged, and a logger until it knows which of them count.
+const DRAIN_LOGS: Duration = Duration::from_secs(5);
+const DRAIN_VERDICTS: Duration = Duration::from_secs(2);
+
+/// How long a stopping logger waits for its disk.
+const DRAIN_FILES: Duration = Duration::from_secs(5);
 
 /// How often a report is made.
 const REPORT_EVERY: Duration = Duration::from_millis(200);
@@ -121,7 +129,9 @@ pub(crate) struct Driver {
     subscriber: Subscriber,
     publisher: Publisher,
     clock: Clock,
-    sink: Box<dyn LogSink>,
+    /// Where records go until the thread that writes them runs, and that thread.
+    sink: Option<Box<dyn LogSink>>,
+    log_writer: Option<LogWriter>,
     input: Option<Input>,
     items: Option<Receiver<InputItem>>,
     input_stop: Arc<AtomicBool>,
@@ -170,7 +180,8 @@ impl Driver {
             endpoint,
             subscriber,
             clock,
-            sink,
+            sink: Some(sink),
+            log_writer: None,
             input_ended: input.as_ref().map(|_| false),
             input,
             items: None,
@@ -198,6 +209,16 @@ impl Driver {
             .set_waker(Waker::from(Arc::new(Unpark(std::thread::current()))));
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
         self.stores.inbox().set_waker(waker);
+        if let Some(sink) = self.sink.take() {
+            let name = self.node.name().to_string();
+            match LogWriter::start(&name, sink, std::thread::current()) {
+                Ok(writer) => self.log_writer = Some(writer),
+                Err(error) => {
+                    tracing::error!("cannot start the thread that writes log files: {error}");
+                    self.must_leave = true;
+                }
+            }
+        }
         while !self.shared.stop.load(Ordering::Relaxed) {
             let received = !self.is_held_back() && self.receive();
             if self.is_deaf {
@@ -211,7 +232,7 @@ impl Driver {
                 self.step(LoopInput::Pong(peer));
             }
             self.take_waits();
-            let heard = self.hear_stores();
+            let heard = self.hear_stores() | self.hear_log_writer();
             self.step(LoopInput::Tick);
             self.tell_lease();
             if self.must_leave {
@@ -304,11 +325,85 @@ impl Driver {
         self.hear_stores();
         while self.receive() && started.elapsed() < DRAIN_INBOX {}
         self.step(LoopInput::Stop);
-        let now = self.clock.now();
-        if let Err(error) = self.sink.close(now.wall) {
-            tracing::error!("{error}");
-        }
+        self.wait_for_loggers();
+        self.step(LoopInput::End);
+        self.close_logs();
         self.report(true);
+    }
+
+    /// Waits until the node's records are acknowledged, and a logger until it knows what counts here.
+    fn wait_for_loggers(&mut self) {
+        let started = Instant::now();
+        let is_done = |node: &NodeLoop| {
+            let is_decided = node.undecided_batches() == 0 || started.elapsed() >= DRAIN_VERDICTS;
+            node.has_shipped() && is_decided
+        };
+        while !is_done(&self.node) && started.elapsed() < DRAIN_LOGS && !self.is_deaf {
+            let received = self.receive();
+            let heard = self.hear_log_writer();
+            self.hear_stores();
+            self.step(LoopInput::Tick);
+            if !received && !heard {
+                std::thread::park_timeout(self.rest().min(Duration::from_millis(5)));
+            }
+        }
+    }
+
+    fn close_logs(&mut self) {
+        let Some(writer) = self.log_writer.take() else {
+            return;
+        };
+        let mut outcomes = Vec::new();
+        writer.close(DRAIN_FILES, |outcome| outcomes.push(outcome));
+        for outcome in outcomes {
+            self.log_written(outcome);
+        }
+    }
+
+    /// Hands on what has become of records that were to be written; says whether anything had.
+    fn hear_log_writer(&mut self) -> bool {
+        let mut heard = false;
+        while let Some(outcome) = self.log_writer.as_ref().and_then(LogWriter::hear) {
+            heard = true;
+            self.log_written(outcome);
+        }
+        heard
+    }
+
+    fn log_written(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Written {
+                sequence,
+                stream,
+                records,
+                failed,
+                gone,
+                refusal,
+                problem,
+            } => {
+                self.step(LoopInput::Written {
+                    sequence,
+                    refusal,
+                    stream: &stream,
+                    records,
+                    failed,
+                    gone,
+                    problem: problem.as_deref(),
+                });
+                // Of records that cannot be written the loop tells once, and counts.
+                if let Some(problem) = problem.filter(|_| failed == 0) {
+                    self.throttle
+                        .tell(Instant::now(), || tracing::error!("{problem}"));
+                }
+            }
+            Outcome::Synced(through) => self.step(LoopInput::LogsSynced { through }),
+            Outcome::NotSynced(problem) => self.step(LoopInput::LogsNotSynced { problem: &problem }),
+            Outcome::Problem(problem) => {
+                self.throttle
+                    .tell(Instant::now(), || tracing::error!("{problem}"));
+            }
+            Outcome::Closed => {}
+        }
     }
 
     fn rest(&self) -> Duration {
@@ -388,10 +483,8 @@ impl Driver {
         }
         self.reported = Some(Instant::now());
         self.look_at_store_memory();
-        let now = self.clock.now();
-        if let Err(error) = self.sink.tick(now.wall) {
-            self.throttle
-                .tell(Instant::now(), || tracing::error!("{error}"));
+        if let Some(writer) = &self.log_writer {
+            writer.tick();
         }
         let inbox = self.subscriber.depth();
         let report = LoopReport {

@@ -1,9 +1,9 @@
 //! What the loop wants done, and how it is done.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use muster_cluster::node::{Effect, Input as LoopInput, LogBatch, Severity, Written};
+use muster_cluster::node::{Effect, Input as LoopInput, Severity};
 use muster_data::{Encode, Record};
 use muster_wire::counters::DropCause;
 use muster_wire::{Class, EndpointId, Topic, zeek};
@@ -36,7 +36,24 @@ impl Driver {
                                 .count(DropCause::NoSubscriber, &topic.normalized(), 1);
                         }
                     }
-                    Effect::WriteLog(batch) => self.write(&batch),
+                    Effect::WriteLog {
+                        batch,
+                        delivery,
+                        sequence,
+                    } => {
+                        let writer = self.log_writer.as_ref();
+                        if !writer.is_some_and(|it| it.write(batch, delivery, sequence)) {
+                            let now = self.clock.now();
+                            self.node.step(LoopInput::NotTaken { sequence }, now);
+                        }
+                    }
+                    Effect::NoteLogs { notes, sequence } => {
+                        let writer = self.log_writer.as_ref();
+                        if !writer.is_some_and(|it| it.note(notes, sequence)) {
+                            let now = self.clock.now();
+                            self.node.step(LoopInput::NotTaken { sequence }, now);
+                        }
+                    }
                     Effect::DescribePeers(to) => self.describe_peers(to),
                     Effect::Ping(peer) => self.ping(peer),
                     Effect::Ready { token, outcome } => self.waiting.end(token, outcome),
@@ -102,29 +119,6 @@ impl Driver {
             let _ = self
                 .publisher
                 .publish_encoded(&topic, Bytes::from(event), Class::Interactive);
-        }
-    }
-
-    fn write(&mut self, batch: &LogBatch) {
-        let now = self.clock.now();
-        let Written {
-            records,
-            gone,
-            problem,
-        } = self.sink.write(batch, now.wall);
-        let failed = (batch.len() as u64).saturating_sub(records);
-        let written = LoopInput::Written {
-            stream: &batch.stream,
-            records,
-            failed,
-            gone,
-            problem: problem.as_deref(),
-        };
-        self.node.step(written, now);
-        // Of records that cannot be written the loop tells once, and counts.
-        if let Some(problem) = problem.filter(|_| failed == 0) {
-            self.throttle
-                .tell(Instant::now(), || tracing::error!("{problem}"));
         }
     }
 }
