@@ -25,8 +25,10 @@ mod shipper;
 #[cfg(test)]
 mod tests;
 
-pub use intake::{BatchId, Delivery, LogNotes, ProducerRecord};
 pub(crate) use intake::{Arrival, Intake, Surroundings};
+pub use intake::{BatchId, LogDelivery, LogNotes, ProducerRecord};
 pub use messages::BatchRefusal;
 pub use numbers::Numbers;
-pub(crate) use shipper::{Candidate, Dispatched, Lost, SPOOL_BYTES, Sending, Shipment, Shipper, Verdict};
+pub(crate) use shipper::{
+    Candidate, Dispatched, Lost, SPOOL_BYTES, Sending, Shipment, Shipper, Verdict,
+};

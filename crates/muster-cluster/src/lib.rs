@@ -64,9 +64,9 @@ pub use membership::{Life, Membership, MembershipEvent, Record, Refusal};
 pub use pools::{Member, PoolChange, PoolView, Pools};
 pub use readiness::{Look, NotReady, Quorum, Readiness, ReadyError};
 pub use settings::{
-    AcknowledgeWhen, CORE_SETTINGS, Choice, ForwardingMode, LinkOverrides, LocalMode, Origin, PeeringSettings,
-    QueueOverrides, Setting, SettingError, SettingKind, SettingSpec, SettingValue, Settings,
-    TlsMode,
+    AcknowledgeWhen, CORE_SETTINGS, Choice, ForwardingMode, LinkOverrides, LocalMode, Origin,
+    PeeringSettings, QueueOverrides, Setting, SettingError, SettingKind, SettingSpec, SettingValue,
+    Settings, TlsMode,
 };
 pub use topics::{DEFAULT_PREFIX, LOGS, LONGEST_PREFIX, PrefixError, Topics};
 pub use watermark::Watermarks;

@@ -44,6 +44,7 @@ use muster_store::{StoreName, WriteFailure, WriteOutcome};
 use muster_wire::zeek::EventRef;
 use muster_wire::{EndpointId, Mono, Topic};
 
+pub use crate::delivery::{BatchId, BatchRefusal, LogDelivery, LogNotes, Numbers, ProducerRecord};
 pub use by_name::ByName;
 pub use context::{Context, PublishError};
 pub use coordination::{CoordinationReport, StoreAuthority};
@@ -53,7 +54,6 @@ pub use facts::{Effect, Input, LogSink, NodeError, Report, Severity, Written};
 pub use framework::{Declarations, Framework, NodeLife, Registry, Site};
 pub use health::{Trouble, TroubleCause};
 pub use logs::{Column, LogBatch, StreamError};
-pub use crate::delivery::{BatchId, BatchRefusal, Delivery, LogNotes, Numbers, ProducerRecord};
 pub use muster_store::Now;
 pub use reach::{NodeState, Reach};
 pub use stores::{
@@ -247,7 +247,10 @@ impl NodeLoop {
             } => {
                 let counts = &mut self.core.counts;
                 counts.records_written += records;
-                counts.records_failed.add_many(stream, failed);
+                // What somebody waits for goes to another logger.
+                if !self.log_intake.is_waited_for(sequence) {
+                    counts.records_failed.add_many(stream, failed);
+                }
                 counts.records_removed.add_many(stream, gone);
                 let cause = TroubleCause::Log(stream.to_owned());
                 if failed > 0 {

@@ -18,7 +18,8 @@ use crate::layout::StoreBackend;
 
 pub use choice::Choice;
 pub use sections::{
-    AcknowledgeWhen, ForwardingMode, LinkOverrides, LocalMode, PeeringSettings, QueueOverrides, TlsMode,
+    AcknowledgeWhen, ForwardingMode, LinkOverrides, LocalMode, PeeringSettings, QueueOverrides,
+    TlsMode,
 };
 pub use spec::{SettingKind, SettingSpec};
 pub use value::SettingValue;

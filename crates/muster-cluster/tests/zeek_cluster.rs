@@ -215,7 +215,7 @@ fn a_node_refuses_what_zeek_refuses() {
             logger.step(Input::Message { from, payload }, now());
             for effect in logger.take_effects() {
                 match effect {
-                    Effect::WriteLog(_) => written += 1,
+                    Effect::WriteLog { .. } => written += 1,
                     Effect::Report(report) => {
                         assert_eq!(report.severity, Severity::Warning);
                         reports.push(report.text);

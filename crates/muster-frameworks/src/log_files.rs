@@ -26,6 +26,8 @@ mod sink;
 mod tsv;
 
 #[cfg(test)]
+mod diary_tests;
+#[cfg(test)]
 mod tests;
 
 pub use error::{LogFilesError, LogFilesErrorKind};

@@ -106,8 +106,8 @@ fn replay(source: &Path, mut sink: FileSink) -> Vec<Written> {
     let mut written = Vec::new();
     let mut drain = |node: &mut NodeLoop, now: Now| {
         for effect in node.take_effects() {
-            if let Effect::WriteLog(batch) = effect {
-                written.push(sink.write(&batch, now.wall));
+            if let Effect::WriteLog { batch, .. } = effect {
+                written.push(sink.write(&batch, None, now.wall));
             }
         }
     };

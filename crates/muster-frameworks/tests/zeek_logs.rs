@@ -92,7 +92,7 @@ fn replay(directory: &Path, format: LogFormat) {
         let from = EndpointId::from_random([8; 16]);
         node.step(Input::Message { from, payload }, now);
         for effect in node.take_effects() {
-            if let Effect::WriteLog(batch) = effect {
+            if let Effect::WriteLog { batch, .. } = effect {
                 batches.push((batch.stream.clone(), batch.len()));
                 files.write(&batch, now.wall).unwrap();
             }

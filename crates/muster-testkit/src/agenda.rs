@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use muster_cluster::node::{Delivery, LogBatch, LogNotes};
+use muster_cluster::node::{LogBatch, LogDelivery, LogNotes};
 use muster_store::{Commit, StoreName};
 use muster_wire::{EndpointId, Topic};
 
@@ -83,7 +83,7 @@ impl Parcel {
 pub(crate) enum LogWork {
     Write {
         batch: LogBatch,
-        delivery: Option<Delivery>,
+        delivery: Option<LogDelivery>,
         sequence: u64,
     },
     Note {

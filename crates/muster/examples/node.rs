@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use muster::cluster::node::{
-    Context, Declarations, Framework, LogBatch, LogSink, Registry, Site, Written,
+    Context, Declarations, Framework, LogBatch, LogDelivery, LogSink, Registry, Site, Written,
 };
 use muster::cluster::{Layout, Role};
 use muster::data::{Encode, Record, Timestamp};
@@ -79,14 +79,13 @@ impl Rows {
 }
 
 impl LogSink for Rows {
-    fn write(&mut self, batch: &LogBatch, _: Timestamp) -> Written {
+    fn write(&mut self, batch: &LogBatch, _: Option<&LogDelivery>, _: Timestamp) -> Written {
         let rows = batch.rows().filter_map(|row| row.to::<Seen>().ok());
         let mut numbers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         numbers.extend(rows.map(|row| row.number));
         Written {
             records: batch.len() as u64,
-            gone: 0,
-            problem: None,
+            ..Written::default()
         }
     }
 

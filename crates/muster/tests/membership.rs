@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use muster::cluster::node::{
-    Context, Declarations, Framework, LogBatch, LogSink, NodeLife, Registry, Site, Written,
+    Context, Declarations, Framework, LogBatch, LogDelivery, LogSink, NodeLife, Registry, Site,
+    Written,
 };
 use muster::cluster::{Layout, NodeName, Role};
 use muster::data::{DataRef, Record, Timestamp};
@@ -92,11 +93,10 @@ fn seen(test: &str, node: &str, kind: &str) -> Vec<String> {
 struct Nowhere;
 
 impl LogSink for Nowhere {
-    fn write(&mut self, batch: &LogBatch, _: Timestamp) -> Written {
+    fn write(&mut self, batch: &LogBatch, _: Option<&LogDelivery>, _: Timestamp) -> Written {
         Written {
             records: batch.len() as u64,
-            gone: 0,
-            problem: None,
+            ..Written::default()
         }
     }
 

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use muster::cluster::node::{
-    Context, CounterSpec, Declarations, Framework, LogBatch, LogSink, NodeLife, Registry, Site,
-    TroubleCause, Written,
+    Context, CounterSpec, Declarations, Framework, LogBatch, LogDelivery, LogSink, NodeLife,
+    Registry, Site, TroubleCause, Written,
 };
 use muster::cluster::{Layout, Role};
 use muster::data::{Record, Timestamp};
@@ -70,13 +70,12 @@ impl Relay {
 struct Memory(Arc<Mutex<Vec<u64>>>);
 
 impl LogSink for Memory {
-    fn write(&mut self, batch: &LogBatch, _: Timestamp) -> Written {
+    fn write(&mut self, batch: &LogBatch, _: Option<&LogDelivery>, _: Timestamp) -> Written {
         let rows = batch.rows().map(|row| row.to::<Seen>().unwrap().number);
         self.0.lock().unwrap().extend(rows);
         Written {
             records: batch.len() as u64,
-            gone: 0,
-            problem: None,
+            ..Written::default()
         }
     }
 

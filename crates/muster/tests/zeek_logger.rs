@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster::cluster::node::{
-    Context, Declarations, Framework, LogBatch, LogSink, Registry, Site, Written,
+    Context, Declarations, Framework, LogBatch, LogDelivery, LogSink, Registry, Site, Written,
 };
 use muster::cluster::{Layout, Role};
 use muster::data::{Record, Timestamp};
@@ -50,7 +50,7 @@ impl Framework for Hosts {
 struct Nowhere;
 
 impl LogSink for Nowhere {
-    fn write(&mut self, _: &LogBatch, _: Timestamp) -> Written {
+    fn write(&mut self, _: &LogBatch, _: Option<&LogDelivery>, _: Timestamp) -> Written {
         unreachable!("a worker writes no logs")
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster::cluster::Layout;
-use muster::cluster::node::{LogBatch, LogSink, Registry, Written};
+use muster::cluster::node::{LogBatch, LogDelivery, LogSink, Registry, Written};
 use muster::data::Timestamp;
 use muster::wire::zeek::serial::{Value, put_record};
 use muster::wire::zeek::{
@@ -25,13 +25,12 @@ use muster_test_support::within;
 struct Memory(Arc<Mutex<Vec<String>>>);
 
 impl LogSink for Memory {
-    fn write(&mut self, batch: &LogBatch, _: Timestamp) -> Written {
+    fn write(&mut self, batch: &LogBatch, _: Option<&LogDelivery>, _: Timestamp) -> Written {
         let rows = batch.rows().map(|row| format!("{}: {row}", batch.stream));
         self.0.lock().unwrap().extend(rows);
         Written {
             records: batch.len() as u64,
-            gone: 0,
-            problem: None,
+            ..Written::default()
         }
     }
 

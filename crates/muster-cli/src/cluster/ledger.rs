@@ -48,19 +48,57 @@ pub(crate) struct NodeAccount {
     pub(crate) panics: u64,
 }
 
-/// The account of all log records.
+/// The account of all log records: `logged` is the sum of `acknowledged`, `unacknowledged`, `open` and `dropped`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RecordAccount {
     /// Written by frameworks.
     pub(crate) logged: u64,
+    /// Acknowledged by a logger: safe on its disk.
+    #[serde(default)]
+    pub(crate) acknowledged: u64,
+    /// Given to a logger that acknowledges nothing.
+    #[serde(default)]
+    pub(crate) unacknowledged: u64,
+    /// Neither acknowledged nor dropped when their node ended: they may be in the files.
+    #[serde(default)]
+    pub(crate) open: u64,
+    /// Dropped, and counted as such.
+    pub(crate) dropped: u64,
     /// Counted in the files.
     pub(crate) in_files: u64,
-    /// Dropped before they were sent, as no logger was alive for too long.
-    pub(crate) dropped: u64,
-    /// Neither: in the hands of a node that died.
-    pub(crate) unknown: u64,
+    /// Acknowledged, and not in the files: there should be none.
+    #[serde(default)]
+    pub(crate) missing: u64,
     /// In the files, by stream.
     pub(crate) by_stream: BTreeMap<String, u64>,
+}
+
+impl RecordAccount {
+    /// Settles what lives have reported with what is in the files.
+    fn settle(lives: &[LifeReport], by_stream: BTreeMap<String, u64>) -> Self {
+        let sum = |keys: &[&str]| -> u64 {
+            let lives = lives.iter();
+            let counts = lives.flat_map(|life| keys.iter().map(|key| life.report.count(key)));
+            counts.sum()
+        };
+        let acknowledged = sum(&["records_acknowledged"]);
+        let unacknowledged = sum(&["records_unacknowledged"]);
+        let dropped = sum(&["records_dropped", "records_invalid", "records_unsettled"]);
+        let in_files: u64 = by_stream.values().sum();
+        // A life that died may have logged more than it reported: its records are in the files.
+        let settled = acknowledged + unacknowledged + dropped;
+        let logged = sum(&["records_logged"]).max(settled).max(in_files);
+        Self {
+            logged,
+            acknowledged,
+            unacknowledged,
+            open: logged - settled,
+            dropped,
+            in_files,
+            missing: acknowledged.saturating_sub(in_files),
+            by_stream,
+        }
+    }
 }
 
 /// The account of a whole run: version 1 of the schema.
@@ -108,20 +146,7 @@ impl Account {
         for account in &nodes {
             total.add(account);
         }
-        let in_files = by_stream.values().sum();
-        let dropped: u64 = lives
-            .iter()
-            .map(|life| life.report.count("records_dropped"))
-            .sum::<u64>();
-        // A life that died may have logged more than it reported: its records are in the files.
-        let logged = total.records_logged.max(in_files + dropped);
-        let records = RecordAccount {
-            logged,
-            in_files,
-            dropped,
-            unknown: logged.saturating_sub(in_files + dropped),
-            by_stream,
-        };
+        let records = RecordAccount::settle(lives, by_stream);
         Self {
             version: VERSION,
             nodes,
@@ -170,15 +195,23 @@ impl Account {
         let records = &self.records;
         let _ = writeln!(
             text,
-            "\nlog records: {} logged = {} in files + {} dropped + {} unknown",
-            records.logged, records.in_files, records.dropped, records.unknown
+            "\nlog records: {} logged = {} acknowledged + {} open + {} dropped",
+            records.logged,
+            records.acknowledged,
+            records.open + records.unacknowledged,
+            records.dropped
+        );
+        let _ = writeln!(
+            text,
+            "in the files: {} records, {} acknowledged ones are missing",
+            records.in_files, records.missing
         );
         let streams: Vec<String> = records
             .by_stream
             .iter()
             .map(|(stream, rows)| format!("{stream} {rows}"))
             .collect();
-        let _ = writeln!(text, "in files: {}", streams.join(", "));
+        let _ = writeln!(text, "by stream: {}", streams.join(", "));
         text
     }
 }
@@ -428,19 +461,25 @@ mod tests {
 
     #[test]
     fn records_are_counted_in_the_files() {
-        let lives = [life("a", "A", &[], 10)];
-        let rows = [("known_hosts".to_owned(), 6), ("notice".to_owned(), 1)].into();
-        let records = Account::settle(&lives, rows).records;
-        assert_eq!(
-            (records.logged, records.in_files, records.unknown),
-            (10, 7, 3)
-        );
+        let mut life = life("a", "A", &[], 10);
+        life.report
+            .counts
+            .insert("records_acknowledged".to_owned(), 6);
+        life.report.counts.insert("records_dropped".to_owned(), 1);
+        let settle = |rows: u64| {
+            let rows = [("known_hosts".to_owned(), rows), ("notice".to_owned(), 1)].into();
+            let account = Account::settle(std::slice::from_ref(&life), rows).records;
+            (
+                account.logged,
+                account.open,
+                account.in_files,
+                account.missing,
+            )
+        };
+        assert_eq!(settle(6), (10, 3, 7, 0));
+        // What is safe is not there.
+        assert_eq!(settle(3), (10, 3, 4, 2));
         // More rows in the files than reported: a life died after it had logged them.
-        let rows = [("known_hosts".to_owned(), 12)].into();
-        let records = Account::settle(&lives, rows).records;
-        assert_eq!(
-            (records.logged, records.in_files, records.unknown),
-            (12, 12, 0)
-        );
+        assert_eq!(settle(12), (13, 6, 13, 0));
     }
 }

@@ -243,13 +243,14 @@ fn row(node: &ProcessStatus, text: &mut String) {
 }
 
 /// What was lost in a node's life, whatever the reason; the keys are those of its counts.
-const LOSSES: [(&str, &str); 6] = [
+const LOSSES: [(&str, &str); 7] = [
     ("records_failed", "log records not written"),
     ("records_removed", "log records removed with their file"),
     ("records_dropped", "log records without a logger"),
     ("records_refused", "log records refused"),
+    ("records_invalid", "log records that no logger writes"),
     (
-        "records_unconfirmed",
+        "records_unsettled",
         "log records that a logger took with it, perhaps",
     ),
     ("store_writes_failed", "writes to stores failed"),

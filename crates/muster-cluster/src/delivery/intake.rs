@@ -6,7 +6,9 @@ use std::time::Duration;
 use muster_wire::{EndpointId, Mono};
 
 use super::Numbers;
-use super::messages::{DeliveryNote, LogSettle, LogSettled, LogVerdict, is_node, numbers, producer};
+use super::messages::{
+    DeliveryNote, LogSettle, LogSettled, LogVerdict, is_node, numbers, producer,
+};
 
 /// The producers that are known. One that has nothing undecided is forgotten for a new one, the longest unheard first.
 const MOST_PRODUCERS: usize = 4096;
@@ -41,7 +43,7 @@ pub struct BatchId {
 
 /// What identifies a batch that a logger writes, for its diary.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Delivery {
+pub struct LogDelivery {
     /// The batch.
     pub id: BatchId,
     /// The name of the node that has made it.
@@ -270,7 +272,11 @@ impl Intake {
     }
 
     /// A batch has arrived.
-    pub(crate) fn arrive(&mut self, note: &DeliveryNote, now: Mono) -> Result<(Arrival, Delivery), Arrival> {
+    pub(crate) fn arrive(
+        &mut self,
+        note: &DeliveryNote,
+        now: Mono,
+    ) -> Result<(Arrival, LogDelivery), Arrival> {
         let producer = producer(&note.producer).filter(|_| is_node(&note.node));
         let producer = producer.ok_or(Arrival::Malformed)?;
         let number = note.number;
@@ -298,7 +304,7 @@ impl Intake {
         } else {
             Arrival::Full
         };
-        let delivery = Delivery {
+        let delivery = LogDelivery {
             id: BatchId { producer, number },
             node: note.node.clone(),
             floor: window.floor,
@@ -313,8 +319,13 @@ impl Intake {
     fn window(&mut self, producer: EndpointId, node: &str, now: Mono) -> Option<&mut Window> {
         if !self.windows.contains_key(&producer) {
             if self.windows.len() >= MOST_PRODUCERS {
-                let settled = self.windows.iter().filter(|(_, window)| window.held.is_empty());
-                let oldest = settled.min_by_key(|(_, window)| window.heard).map(|(id, _)| *id);
+                let settled = self
+                    .windows
+                    .iter()
+                    .filter(|(_, window)| window.held.is_empty());
+                let oldest = settled
+                    .min_by_key(|(_, window)| window.heard)
+                    .map(|(id, _)| *id);
                 self.windows.remove(&oldest?);
             }
             let window = Window {
@@ -349,6 +360,12 @@ impl Intake {
     /// Returns what has to be noted again.
     pub(crate) fn take_again(&mut self) -> Vec<LogNotes> {
         std::mem::take(&mut self.again)
+    }
+
+    /// Returns `true` if what has this number is a batch that a producer waits for.
+    pub(crate) fn is_batch(&self, sequence: u64) -> bool {
+        let behind = self.unsafe_since.get(&sequence);
+        behind.is_some_and(|(_, behind)| matches!(behind, Behind::Batch(_)))
     }
 
     /// The batch of this number is in its file. Returns what is noted of it, if it does not count any more.
@@ -408,7 +425,10 @@ impl Intake {
                     let held = window.and_then(|window| window.held.get_mut(&id.number));
                     if let Some(held) = held {
                         *held = Held::Safe;
-                        safe.batches.entry(id.producer).or_default().insert(id.number);
+                        safe.batches
+                            .entry(id.producer)
+                            .or_default()
+                            .insert(id.number);
                         self.look_at.get_or_insert(now.after(LOOK_EVERY));
                     }
                 }
@@ -467,7 +487,10 @@ impl Intake {
             if window.promised.contains(number) {
                 continue;
             }
-            let is_asked = window.settling.as_ref().is_some_and(|it| it.batches.contains(number));
+            let is_asked = window
+                .settling
+                .as_ref()
+                .is_some_and(|it| it.batches.contains(number));
             if strike.contains(number) {
                 notes.strike.insert(number);
             } else if keep_shared.contains(number) || (is_asked && keep.contains(number)) {
@@ -485,7 +508,12 @@ impl Intake {
         let Some(window) = self.windows.get_mut(&notes.producer) else {
             return;
         };
-        for number in notes.keep.iter().chain(notes.keep_shared.iter()).chain(notes.strike.iter()) {
+        for number in notes
+            .keep
+            .iter()
+            .chain(notes.keep_shared.iter())
+            .chain(notes.strike.iter())
+        {
             if window.held.remove(&number).is_some() {
                 self.held -= 1;
             }
@@ -495,7 +523,10 @@ impl Intake {
         window.kept_shared.extend(&notes.keep_shared);
         window.struck.extend(&notes.strike);
         if let Some(settling) = &mut window.settling {
-            let gone = settling.batches.iter().filter(|number| !window.held.contains_key(number));
+            let gone = settling
+                .batches
+                .iter()
+                .filter(|number| !window.held.contains_key(number));
             let gone: Vec<u64> = gone.collect();
             for number in gone {
                 settling.batches.remove(number);
@@ -508,7 +539,12 @@ impl Intake {
 
     /// Another logger asks for batches of a producer that is gone. The answer comes when the promise in it is safe. Returns
     /// the number by which the files tell of that, and what is noted.
-    pub(crate) fn asked(&mut self, from: &str, question: &LogSettle, now: Mono) -> Option<(u64, LogNotes)> {
+    pub(crate) fn asked(
+        &mut self,
+        from: &str,
+        question: &LogSettle,
+        now: Mono,
+    ) -> Option<(u64, LogNotes)> {
         let id = producer(&question.producer).filter(|_| is_node(&question.node))?;
         let asked = numbers(&question.batches)?;
         if asked.len() > MOST_NUMBERS {
@@ -553,7 +589,11 @@ impl Intake {
             numbers(&answer.held)?,
         );
         let settling = self.windows.get_mut(&id)?.settling.as_mut()?;
-        if settling.batches.iter().any(|number| !asked.contains(number)) {
+        if settling
+            .batches
+            .iter()
+            .any(|number| !asked.contains(number))
+        {
             return None; // to an earlier question
         }
         settling.elsewhere.extend(&kept);
@@ -599,7 +639,8 @@ impl Intake {
             }
             let ours = || {
                 let ours = safe.iter();
-                ours.filter(|number| is_gone || window.promised.contains(*number)).collect()
+                ours.filter(|number| is_gone || window.promised.contains(*number))
+                    .collect()
             };
             let settling = window.settling.get_or_insert_with(|| Settling {
                 batches: ours(),

@@ -21,8 +21,7 @@ pub(crate) struct DeliveryNote {
     pub(crate) floor: u64,
 }
 
-/// A logger says whether it takes records, to nodes that come up and whenever that changes. One that says nothing does not
-/// acknowledge.
+/// A logger says whether it takes records, to nodes that come up and whenever that changes.
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
 #[record(name = "Muster::logger")]
 pub(crate) struct LoggerState {

@@ -17,7 +17,10 @@ impl Numbers {
 
     /// Returns how many numbers there are.
     pub fn len(&self) -> u64 {
-        let lengths = self.0.iter().map(|(first, last)| (last - first).saturating_add(1));
+        let lengths = self
+            .0
+            .iter()
+            .map(|(first, last)| (last - first).saturating_add(1));
         lengths.fold(0, u64::saturating_add)
     }
 
@@ -149,7 +152,9 @@ mod tests {
     fn it_is_a_set() {
         let mut random = 12_345_u64;
         let mut next = |bound: u64| {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             (random >> 33) % bound
         };
         let (mut numbers, mut model) = (Numbers::default(), BTreeSet::new());
@@ -175,15 +180,33 @@ mod tests {
             assert_eq!(numbers.iter().collect::<BTreeSet<_>>(), model);
             assert_eq!(numbers.len(), model.len() as u64);
             let mut ranges = numbers.ranges().collect::<Vec<_>>();
-            ranges.dedup_by(|next, before| before.1 + 1 < next.0 && { *before = *next; true });
-            assert_eq!(ranges.len(), usize::from(!model.is_empty()), "ranges that touch are one");
-            assert_eq!(Numbers::from_pairs(&numbers.to_pairs()), Some(numbers.clone()));
+            ranges.dedup_by(|next, before| {
+                before.1 + 1 < next.0 && {
+                    *before = *next;
+                    true
+                }
+            });
+            assert_eq!(
+                ranges.len(),
+                usize::from(!model.is_empty()),
+                "ranges that touch are one"
+            );
+            assert_eq!(
+                Numbers::from_pairs(&numbers.to_pairs()),
+                Some(numbers.clone())
+            );
         }
     }
 
     #[test]
     fn pairs_that_are_no_ranges_are_refused() {
-        for pairs in [&[1_u64][..], &[2, 1], &[1, 2, 2, 3], &[1, 2, 3, 4], &[5, 6, 1, 2]] {
+        for pairs in [
+            &[1_u64][..],
+            &[2, 1],
+            &[1, 2, 2, 3],
+            &[1, 2, 3, 4],
+            &[5, 6, 1, 2],
+        ] {
             assert_eq!(Numbers::from_pairs(pairs), None, "{pairs:?}");
         }
         let all = Numbers::from_pairs(&[0, u64::MAX]).unwrap();

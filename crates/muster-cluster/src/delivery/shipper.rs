@@ -111,7 +111,9 @@ impl Verdict {
             strike,
             settle,
         } = self;
-        [keep, keep_shared, strike, settle].iter().all(|numbers| numbers.is_empty())
+        [keep, keep_shared, strike, settle]
+            .iter()
+            .all(|numbers| numbers.is_empty())
     }
 }
 
@@ -202,7 +204,9 @@ impl Shipper {
 
     /// The first number that is open.
     pub(crate) fn floor(&self) -> u64 {
-        self.open.first_key_value().map_or(self.next, |(number, _)| *number)
+        self.open
+            .first_key_value()
+            .map_or(self.next, |(number, _)| *number)
     }
 
     pub(crate) fn get(&self, number: u64) -> Option<&Shipment> {
@@ -314,10 +318,12 @@ impl Shipper {
     }
 
     fn parked(&self) -> impl Iterator<Item = (u64, &NodeName, Mono)> {
-        self.parked.iter().filter_map(|number| match &self.open.get(number)?.at {
-            Place::Parked(logger, ask_at) => Some((*number, logger, *ask_at)),
-            _ => None,
-        })
+        self.parked
+            .iter()
+            .filter_map(|number| match &self.open.get(number)?.at {
+                Place::Parked(logger, ask_at) => Some((*number, logger, *ask_at)),
+                _ => None,
+            })
     }
 
     /// A batch is not open any more.
@@ -349,11 +355,15 @@ impl Shipper {
     /// to it.
     pub(crate) fn is_back(&mut self, logger: &NodeName, now: Mono) -> Vec<Sending> {
         let outbound = self.loggers.get(logger);
-        let in_flight = outbound.into_iter().flat_map(|outbound| outbound.in_flight.values());
+        let in_flight = outbound
+            .into_iter()
+            .flat_map(|outbound| outbound.in_flight.values());
         let parked = self.parked().filter(|(_, at, _)| *at == logger);
         let parked = parked.map(|(number, ..)| number);
         let numbers: BTreeSet<u64> = in_flight.copied().chain(parked).collect();
-        let sent = numbers.into_iter().filter_map(|number| self.give(number, logger, now));
+        let sent = numbers
+            .into_iter()
+            .filter_map(|number| self.give(number, logger, now));
         sent.collect()
     }
 
@@ -374,7 +384,10 @@ impl Shipper {
         }
         for number in self.in_question(&known) {
             let Some(shipment) = self.open.get(&number) else {
-                let counts_here = self.shared.get(&number).is_none_or(|holder| holder == logger);
+                let counts_here = self
+                    .shared
+                    .get(&number)
+                    .is_none_or(|holder| holder == logger);
                 let is_shared = self.shared.contains_key(&number);
                 let is_forgotten = !is_shared && number < self.forgotten;
                 let verdict = self.loggers.entry(logger.clone()).or_default().say(now);
@@ -406,7 +419,9 @@ impl Shipper {
             .take_while(|(turn, _)| Some(**turn) < last_turn)
             .map(|(_, number)| *number)
             .collect();
-        let again = lost.into_iter().filter_map(|number| self.give(number, logger, now));
+        let again = lost
+            .into_iter()
+            .filter_map(|number| self.give(number, logger, now));
         (records, again.collect())
     }
 
@@ -426,7 +441,12 @@ impl Shipper {
         }
         verdict.keep_shared.insert(number);
         for other in others {
-            self.loggers.entry(other.clone()).or_default().say(now).strike.insert(number);
+            self.loggers
+                .entry(other.clone())
+                .or_default()
+                .say(now)
+                .strike
+                .insert(number);
         }
         self.shared.insert(number, holder.clone());
         while self.shared.len() > MOST_SHARED
@@ -479,7 +499,9 @@ impl Shipper {
         };
         shipment.denied.push(logger.clone());
         let mut others = shipment.given.iter().rev();
-        let other = others.find(|other| !shipment.denied.contains(other)).cloned();
+        let other = others
+            .find(|other| !shipment.denied.contains(other))
+            .cloned();
         let (next, ask_at) = match other {
             Some(other) => (other, now),
             // All whom it was given to have said so. Perhaps one of them has learnt of it since.
@@ -527,7 +549,9 @@ impl Shipper {
             Some((shipment.stream, shipment.records, Lost::Unsettled))
         });
         let dropped = dropped.collect();
-        let sent = due.into_iter().filter_map(|(number, logger)| self.give(number, &logger, now));
+        let sent = due
+            .into_iter()
+            .filter_map(|(number, logger)| self.give(number, &logger, now));
         (sent.collect(), dropped)
     }
 

@@ -7,7 +7,7 @@ use muster_test_support::{Random, seeds};
 use muster_wire::{EndpointId, Mono};
 
 use super::intake::{Intake, ProducerRecord, Surroundings};
-use super::messages::{DeliveryNote, LogSettle, LogSettled, LogVerdict, BatchRefusal};
+use super::messages::{BatchRefusal, DeliveryNote, LogSettle, LogSettled, LogVerdict};
 use super::shipper::{Candidate, Dispatched, Sending, Shipper, Verdict};
 use super::{Arrival, BatchId, LogNotes, Numbers};
 use crate::layout::NodeName;
@@ -44,8 +44,8 @@ const ALL: [Broken; 7] = [
 #[derive(Debug, Clone)]
 enum Message {
     Batch(DeliveryNote),
-    Ack(EndpointId, Numbers),
-    Refused(EndpointId, Numbers, BatchRefusal),
+    Ack(Numbers),
+    Refused(Numbers, BatchRefusal),
     Verdict(EndpointId, u64, Verdict),
     Settle(LogSettle),
     Settled(LogSettled),
@@ -100,15 +100,18 @@ fn logger_name(logger: usize) -> NodeName {
 }
 
 fn note(disk: &mut Disk, notes: &LogNotes) {
-    let record = disk.records.entry(notes.producer).or_insert_with(|| ProducerRecord {
-        producer: notes.producer,
-        node: notes.node.clone(),
-        floor: 0,
-        held: Numbers::default(),
-        kept: Numbers::default(),
-        struck: Numbers::default(),
-        promised: Numbers::default(),
-    });
+    let record = disk
+        .records
+        .entry(notes.producer)
+        .or_insert_with(|| ProducerRecord {
+            producer: notes.producer,
+            node: notes.node.clone(),
+            floor: 0,
+            held: Numbers::default(),
+            kept: Numbers::default(),
+            struck: Numbers::default(),
+            promised: Numbers::default(),
+        });
     record.floor = record.floor.max(notes.floor);
     for numbers in [&notes.keep, &notes.keep_shared, &notes.strike] {
         for number in numbers.iter() {
@@ -181,7 +184,8 @@ impl World {
             let longest = if self.below(20) == 0 { 4_000 } else { 20 };
             let delay = 1 + self.below(longest);
             let at = self.now.after(Duration::from_millis(delay));
-            self.wire.push((at, from.to_owned(), to.to_owned(), message.clone()));
+            self.wire
+                .push((at, from.to_owned(), to.to_owned(), message.clone()));
         }
     }
 
@@ -189,13 +193,18 @@ impl World {
         let now = self.now;
         let due: Vec<_> = self.wire.extract_if(.., |(at, ..)| *at <= now).collect();
         for (at, from, to, message) in due {
-            if let Some(logger) = (0..self.loggers.len()).find(|it| logger_name(*it).as_str() == to) {
+            if let Some(logger) = (0..self.loggers.len()).find(|it| logger_name(*it).as_str() == to)
+            {
                 if self.loggers[logger].is_frozen {
                     self.wire.push((at, from, to, message));
                 } else if self.loggers[logger].is_up {
                     self.to_logger(logger, &from, message);
                 }
-            } else if let Some(position) = self.producers.iter().position(|it| it.life.to_string() == to) {
+            } else if let Some(position) = self
+                .producers
+                .iter()
+                .position(|it| it.life.to_string() == to)
+            {
                 if self.producers[position].is_frozen {
                     self.wire.push((at, from, to, message));
                 } else {
@@ -226,17 +235,21 @@ impl World {
         let broken = self.broken;
         let producer = &mut self.producers[position];
         match message {
-            Message::Ack(_, numbers) => {
-                let open: Vec<u64> = numbers.iter().filter(|n| producer.shipper.get(*n).is_some()).collect();
+            Message::Ack(numbers) => {
+                let open: Vec<u64> = numbers
+                    .iter()
+                    .filter(|n| producer.shipper.get(*n).is_some())
+                    .collect();
                 let (_, again) = producer.shipper.acknowledged(&logger, &numbers, now);
                 if broken == Some(Broken::ForgetsShared) {
                     producer.shipper.forget_shared();
                 }
                 let producer = producer.life;
-                self.acknowledged.extend(open.into_iter().map(|number| BatchId { producer, number }));
+                self.acknowledged
+                    .extend(open.into_iter().map(|number| BatchId { producer, number }));
                 self.put(position, again);
             }
-            Message::Refused(_, numbers, refusal) => {
+            Message::Refused(numbers, refusal) => {
                 producer.shipper.refused(&logger, &numbers, refusal, now);
             }
             _ => {}
@@ -283,12 +296,12 @@ impl World {
                             self.notes(position, &notes);
                         }
                         if broken == Some(Broken::AcknowledgesEarly) {
-                            self.send(&me, &producer.to_string(), Message::Ack(producer, numbers));
+                            self.send(&me, &producer.to_string(), Message::Ack(numbers));
                         }
                     }
-                    Arrival::Known => self.send(&me, &producer.to_string(), Message::Ack(producer, numbers)),
+                    Arrival::Known => self.send(&me, &producer.to_string(), Message::Ack(numbers)),
                     Arrival::GoBack => {
-                        let refused = Message::Refused(producer, numbers, BatchRefusal::GoBack);
+                        let refused = Message::Refused(numbers, BatchRefusal::GoBack);
                         self.send(&me, &producer.to_string(), refused);
                     }
                     _ => {}
@@ -343,7 +356,7 @@ impl World {
         }
         let safe = logger.intake.synced(logger.written, now);
         for (producer, numbers) in safe.batches {
-            self.send(&me, &producer.to_string(), Message::Ack(producer, numbers));
+            self.send(&me, &producer.to_string(), Message::Ack(numbers));
         }
         for (to, answer) in safe.answers {
             self.send(&me, &to, Message::Settled(answer));
@@ -358,19 +371,27 @@ impl World {
             .collect();
         let producers: BTreeSet<EndpointId> = self.producers.iter().map(|it| it.life).collect();
         // A frozen producer may be taken for gone.
-        let frozen: BTreeSet<EndpointId> =
-            self.producers.iter().filter(|it| it.is_frozen).map(|it| it.life).collect();
+        let frozen: BTreeSet<EndpointId> = self
+            .producers
+            .iter()
+            .filter(|it| it.is_frozen)
+            .map(|it| it.life)
+            .collect();
         let is_gone = |id: EndpointId, _: &str| !producers.contains(&id) || frozen.contains(&id);
         let alone = [];
         let around = Surroundings {
             me: &me,
-            loggers: if self.broken == Some(Broken::DoesNotAsk) { &alone } else { &loggers },
+            loggers: if self.broken == Some(Broken::DoesNotAsk) {
+                &alone
+            } else {
+                &loggers
+            },
             is_gone: &is_gone,
             may_settle: true,
         };
         let found = self.loggers[position].intake.look(&around, now);
         for (producer, numbers) in found.batches {
-            self.send(&me, &producer.to_string(), Message::Ack(producer, numbers));
+            self.send(&me, &producer.to_string(), Message::Ack(numbers));
         }
         for (to, question) in found.questions {
             self.send(&me, &to, Message::Settle(question));
@@ -492,7 +513,9 @@ impl World {
                 continue;
             }
             if is_troubled && self.below(3) == 0 {
-                let took = self.producers[position].shipper.add("stream", vec![0; 10], 1);
+                let took = self.producers[position]
+                    .shipper
+                    .add("stream", vec![0; 10], 1);
                 assert!(took);
             }
             if self.below(20) == 0 {
@@ -569,7 +592,11 @@ impl World {
         if let Some((id, count)) = copies.iter().find(|(_, count)| **count > 1) {
             return Err(format!("{id:?} is in {count} final files"));
         }
-        if let Some(id) = world.acknowledged.iter().find(|id| !copies.contains_key(*id)) {
+        if let Some(id) = world
+            .acknowledged
+            .iter()
+            .find(|id| !copies.contains_key(*id))
+        {
             return Err(format!("{id:?} was acknowledged, and is in no final file"));
         }
         Ok((world.acknowledged.len(), copies.len()))
@@ -580,7 +607,8 @@ impl World {
 fn what_is_acknowledged_is_final_once_and_everything_else_at_most_once() {
     let (mut acknowledged, mut last) = (0, 0);
     for seed in seeds(100) {
-        let (more, copies) = World::run(seed, None).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let (more, copies) =
+            World::run(seed, None).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         assert!(more > 20, "seed {seed}: {more} batches were acknowledged");
         acknowledged += more;
         last += copies;

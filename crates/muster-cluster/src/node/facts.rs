@@ -10,10 +10,10 @@ use muster_wire::{Class, EndpointId, Topic};
 
 use super::coordination::StoreAuthority;
 use super::logs::{LogBatch, StreamError};
-use crate::delivery::{BatchRefusal, Delivery, LogNotes, ProducerRecord};
 use super::reach::Reach;
 use super::stores::StoreNeed;
 use crate::coordination::StoreGroup;
+use crate::delivery::{BatchRefusal, LogDelivery, LogNotes, ProducerRecord};
 use crate::readiness::{Quorum, ReadyError};
 
 /// What can happen to a node.
@@ -149,7 +149,7 @@ pub enum Effect {
         /// The records.
         batch: LogBatch,
         /// What the diary keeps of them, if somebody waits until they are safe.
-        delivery: Option<Delivery>,
+        delivery: Option<LogDelivery>,
         /// The number of this effect; later ones have larger ones.
         sequence: u64,
     },
@@ -259,7 +259,12 @@ pub trait LogSink: Send {
     }
 
     /// Writes a batch. `wall` is the wall clock's time. A batch with a delivery is written as a whole or not at all.
-    fn write(&mut self, batch: &LogBatch, delivery: Option<&Delivery>, wall: Timestamp) -> Written;
+    fn write(
+        &mut self,
+        batch: &LogBatch,
+        delivery: Option<&LogDelivery>,
+        wall: Timestamp,
+    ) -> Written;
 
     /// Keeps in the diary what is decided about batches. Without notes it is tried whether files can be written.
     ///

@@ -39,9 +39,17 @@ pub(super) struct LogIntake {
 }
 
 impl LogIntake {
+    /// Returns `true` if a producer waits for what has this number.
+    pub(super) fn is_waited_for(&self, sequence: u64) -> bool {
+        self.intake.is_batch(sequence)
+    }
+
     fn next_deadline(&self, own: &OwnLogger) -> Option<Mono> {
         let hangs_at = self.intake.hangs_at().filter(|_| *own == OwnLogger::Takes);
-        [self.intake.look_at(), hangs_at, self.try_at].into_iter().flatten().min()
+        [self.intake.look_at(), hangs_at, self.try_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 
@@ -58,15 +66,23 @@ impl NodeLoop {
     }
 
     pub(super) fn next_look_at_batches(&self) -> Option<Mono> {
-        self.log_intake.next_deadline(&self.core.logging.shipping.own)
+        self.log_intake
+            .next_deadline(&self.core.logging.shipping.own)
     }
 
     fn is_logger(&self) -> bool {
         self.core.logging.shipping.own != OwnLogger::None
     }
 
-    /// Tells a node that came up whether this one takes records.
-    pub(super) fn announce_logger_to(&mut self, id: EndpointId) {
+    /// Tells a node that came up what keeps this one from taking records, if anything does: that it takes them its hello says.
+    pub(super) fn announce_problem_to(&mut self, id: EndpointId) {
+        if matches!(self.core.logging.shipping.own, OwnLogger::Fails(_)) {
+            self.announce_logger_to(id);
+        }
+    }
+
+    /// Tells a node whether this one takes records.
+    fn announce_logger_to(&mut self, id: EndpointId) {
         let problem = match &self.core.logging.shipping.own {
             OwnLogger::None => return,
             OwnLogger::Takes => None,
@@ -91,7 +107,13 @@ impl NodeLoop {
         }
     }
 
-    fn refuse(&mut self, producer: EndpointId, numbers: &Numbers, cause: BatchRefusal, text: String) {
+    fn refuse(
+        &mut self,
+        producer: EndpointId,
+        numbers: &Numbers,
+        cause: BatchRefusal,
+        text: String,
+    ) {
         let refused = LogRefused {
             producer: producer.to_string(),
             batches: numbers.to_pairs(),
@@ -193,7 +215,12 @@ impl NodeLoop {
     }
 
     /// The files have taken a batch, or not.
-    pub(super) fn batch_written(&mut self, sequence: u64, refusal: Option<BatchRefusal>, problem: Option<&str>) {
+    pub(super) fn batch_written(
+        &mut self,
+        sequence: u64,
+        refusal: Option<BatchRefusal>,
+        problem: Option<&str>,
+    ) {
         let now = self.core.clock.now.mono;
         let Some(refusal) = refusal else {
             if let Some(notes) = self.log_intake.intake.written(sequence) {
@@ -227,7 +254,9 @@ impl NodeLoop {
         let safe = self.log_intake.intake.synced(through, now);
         self.acknowledge(safe.batches);
         for (to, answer) in safe.answers {
-            let topic = NodeName::new(&to).ok().and_then(|name| self.core.topic_for_node(&name));
+            let topic = NodeName::new(&to)
+                .ok()
+                .and_then(|name| self.core.topic_for_node(&name));
             if let Some(topic) = topic {
                 self.core.tell(&topic, &answer);
             }
@@ -253,7 +282,11 @@ impl NodeLoop {
     fn fails_to_log(&mut self, problem: String, now: Mono) {
         let intake = &mut self.log_intake;
         let is_quick = intake.failed.is_none_or(|at| now.since(at) >= WELL_FOR);
-        intake.wait = if is_quick { TRY_AGAIN } else { (intake.wait * 2).min(TRY_AGAIN_AT_MOST) };
+        intake.wait = if is_quick {
+            TRY_AGAIN
+        } else {
+            (intake.wait * 2).min(TRY_AGAIN_AT_MOST)
+        };
         intake.try_at = Some(now.after(intake.wait));
         intake.failed = Some(now);
         self.core.fails(TroubleCause::LogFiles, 1, problem.clone());
@@ -323,7 +356,8 @@ impl NodeLoop {
             return;
         };
         let asked = event.arguments().to::<LogSettle>().ok();
-        let asked = asked.and_then(|asked| self.log_intake.intake.asked(logger.as_str(), &asked, now));
+        let asked =
+            asked.and_then(|asked| self.log_intake.intake.asked(logger.as_str(), &asked, now));
         if let Some((sequence, notes)) = asked {
             let notes = Some(notes);
             let effect = Effect::NoteLogs { notes, sequence };
@@ -338,7 +372,9 @@ impl NodeLoop {
         };
         if let Ok(answer) = event.arguments().to::<LogSettled>() {
             let me = self.core.node.name.as_str();
-            self.log_intake.intake.answered(me, logger.as_str(), &answer);
+            self.log_intake
+                .intake
+                .answered(me, logger.as_str(), &answer);
         }
     }
 
@@ -374,7 +410,9 @@ impl NodeLoop {
             .collect();
         let mut intake = std::mem::take(&mut self.log_intake.intake);
         let mut away = std::mem::take(&mut self.log_intake.away);
-        let seen = |id: EndpointId| self.core.members.membership.name_of(id).is_some() || id == self.core.id;
+        let seen = |id: EndpointId| {
+            self.core.members.membership.name_of(id).is_some() || id == self.core.id
+        };
         away.retain(|id, _| !seen(*id));
         let away = std::cell::RefCell::new(away);
         let is_gone = |id: EndpointId, node: &str| {

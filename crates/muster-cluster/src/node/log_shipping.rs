@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_data::{Encode, Record};
-use muster_wire::zeek::{EventRef, Metadata};
+use muster_wire::zeek::{self, EventRef, Metadata};
 use muster_wire::{Class, EndpointId, Mono};
 
 use super::logs::BATCH;
@@ -16,10 +16,11 @@ use crate::delivery::messages::{
     BatchRefusal, DeliveryNote, LogAck, LogRefused, LogVerdict, LoggerState,
 };
 use crate::delivery::{Candidate, Dispatched, Lost, Numbers, Sending, Shipment, Shipper, Verdict};
-use crate::layout::{Layout, Node, NodeName, PoolName};
+use crate::layout::{Layout, MOST_NODES, Node, NodeName, PoolName};
 use crate::pools::Pools;
 
-/// How long a logger may be up without saying that it takes records, until it counts as one that does not acknowledge.
+/// How long a logger whose hello does not say that it acknowledges may be up without saying it, until it counts as one that
+/// does not.
 const SAYS_WITHIN: Duration = Duration::from_secs(3);
 
 /// Inputs wait while so many bytes of records wait for loggers.
@@ -36,6 +37,8 @@ pub(crate) struct Shipping {
     /// Since when a life is up that has said nothing, and those that have said nothing for long.
     waited_for: BTreeMap<EndpointId, Mono>,
     silent: BTreeSet<EndpointId>,
+    /// The lives whose hello has said that they acknowledge.
+    acknowledging: BTreeSet<EndpointId>,
     /// Whether this node takes records.
     pub(super) own: OwnLogger,
     /// Those that are given batches.
@@ -72,7 +75,11 @@ impl Shipping {
     pub(super) fn of(layout: &Layout, node: &Node) -> Self {
         let pools = Pools::new(layout, None);
         let loggers = if layout.manager_is_logger() {
-            layout.manager().map(|manager| manager.name.clone()).into_iter().collect()
+            layout
+                .manager()
+                .map(|manager| manager.name.clone())
+                .into_iter()
+                .collect()
         } else {
             let pool = pools.view(&PoolName::logger());
             let members = pool.into_iter().flat_map(|pool| pool.members());
@@ -84,7 +91,12 @@ impl Shipping {
             said: BTreeMap::new(),
             waited_for: BTreeMap::new(),
             silent: BTreeSet::new(),
-            own: if layout.takes_logs(node) { OwnLogger::Takes } else { OwnLogger::None },
+            acknowledging: BTreeSet::new(),
+            own: if layout.takes_logs(node) {
+                OwnLogger::Takes
+            } else {
+                OwnLogger::None
+            },
             usable: BTreeMap::new(),
             is_stale: true,
             told_zeek_loggers: BTreeSet::new(),
@@ -108,9 +120,22 @@ impl Shipping {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Mono> {
-        let silent = self.waited_for.values().map(|since| since.after(SAYS_WITHIN)).min();
+        let silent = self
+            .waited_for
+            .values()
+            .map(|since| since.after(SAYS_WITHIN))
+            .min();
         let due = self.is_stale.then_some(Mono::default());
-        [self.shipper.next_deadline(), silent, due].into_iter().flatten().min()
+        [self.shipper.next_deadline(), silent, due]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Whether it is known of a life if it acknowledges.
+    fn has_said(&self, life: EndpointId) -> bool {
+        let known = [&self.silent, &self.acknowledging];
+        self.said.contains_key(&life) || known.iter().any(|known| known.contains(&life))
     }
 
     /// All loggers, in order.
@@ -127,7 +152,8 @@ impl NodeCore {
         };
         if !self.logging.shipping.shipper.add(name, rows, records) {
             self.counts.records_dropped.add_many(name, records as u64);
-            let text = || format!("no room for records of log `{name}`: too many wait for the loggers");
+            let text =
+                || format!("no room for records of log `{name}`: too many wait for the loggers");
             self.report(Severity::Warning, "spool", text);
         }
         self.dispatch_batches();
@@ -158,6 +184,7 @@ impl NodeCore {
         match shipping.said.get(&life.id) {
             Some(None) => Standing::Usable(life.id),
             Some(Some(_)) => Standing::Out,
+            None if shipping.acknowledging.contains(&life.id) => Standing::Usable(life.id),
             None if shipping.silent.contains(&life.id) => Standing::Silent,
             None => Standing::Away,
         }
@@ -214,7 +241,9 @@ impl NodeCore {
         let Some(shipment) = shipper.get(sending.number) else {
             return;
         };
-        let outgoing = logging.logs.outgoing(shipment.stream, &shipment.rows, shipment.records);
+        let outgoing = logging
+            .logs
+            .outgoing(shipment.stream, &shipment.rows, shipment.records);
         let Some(outgoing) = outgoing else {
             return;
         };
@@ -298,8 +327,7 @@ impl NodeCore {
             let life = record.and_then(|record| record.life.as_ref());
             let shipping = &mut self.logging.shipping;
             if let Some(life) = life.filter(|life| life.incarnation.is_some() && life.id != self.id)
-                && !shipping.said.contains_key(&life.id)
-                && !shipping.silent.contains(&life.id)
+                && !shipping.has_said(life.id)
             {
                 let since = *shipping.waited_for.entry(life.id).or_insert(now);
                 if now.since(since) >= SAYS_WITHIN {
@@ -330,9 +358,13 @@ impl NodeCore {
         let shipping = &mut self.logging.shipping;
         shipping.said.retain(|id, _| is_up(id));
         shipping.silent.retain(is_up);
-        let (said, silent) = (&shipping.said, &shipping.silent);
-        let is_known = |id: &EndpointId| said.contains_key(id) || silent.contains(id);
-        shipping.waited_for.retain(|id, _| is_up(id) && !is_known(id));
+        // The hello may come before the peering.
+        if shipping.acknowledging.len() > MOST_NODES {
+            shipping.acknowledging.retain(is_up);
+        }
+        let mut waited_for = std::mem::take(&mut shipping.waited_for);
+        waited_for.retain(|id, _| is_up(id) && !shipping.has_said(*id));
+        shipping.waited_for = waited_for;
     }
 
     /// Does what is due for records that are on their way.
@@ -375,7 +407,9 @@ impl NodeCore {
     /// Says something of records to one node.
     pub(super) fn tell<E: Record + Encode>(&mut self, topic: &muster_wire::Topic, event: &E) {
         let metadata = Metadata::default();
-        self.send(topic, Class::Interactive, E::NAME, metadata, |out| event.encode(out));
+        self.send(topic, Class::Interactive, E::NAME, metadata, |out| {
+            event.encode(out)
+        });
     }
 
     /// Nobody takes what is still open: the node ends.
@@ -393,10 +427,33 @@ impl NodeCore {
 }
 
 impl NodeLoop {
+    /// What this node can do, as its hello says.
+    pub(super) fn features(&self) -> u64 {
+        if self.core.logging.shipping.own == OwnLogger::None {
+            0
+        } else {
+            zeek::ACKNOWLEDGES_LOGS
+        }
+    }
+
+    /// A hello says what its node can do.
+    pub(super) fn features_of(&mut self, from: EndpointId, hello: &EventRef<'_>) {
+        let features = hello.metadata(zeek::FEATURES);
+        let features = features.and_then(|value| value.as_count()).unwrap_or(0);
+        let shipping = &mut self.core.logging.shipping;
+        if features & zeek::ACKNOWLEDGES_LOGS != 0 && shipping.acknowledging.insert(from) {
+            shipping.is_stale = true;
+        }
+    }
+
     /// The logger that an endpoint is.
     fn logger(&self, from: EndpointId) -> Option<NodeName> {
         let name = self.core.members.membership.name_of(from);
-        let name = if from == self.core.id { Some(&self.core.node.name) } else { name };
+        let name = if from == self.core.id {
+            Some(&self.core.node.name)
+        } else {
+            name
+        };
         let loggers = self.core.logging.shipping.loggers();
         name.filter(|name| loggers.contains(name)).cloned()
     }
@@ -421,7 +478,8 @@ impl NodeLoop {
         };
         if let Some(problem) = &state.problem {
             let text = || format!("{logger} takes no log records at present: {problem}");
-            self.core.report(Severity::Warning, &format!("{logger} takes none"), text);
+            self.core
+                .report(Severity::Warning, &format!("{logger} takes none"), text);
         }
         let shipping = &mut self.core.logging.shipping;
         shipping.silent.remove(&from);

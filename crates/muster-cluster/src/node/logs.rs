@@ -61,6 +61,14 @@ impl LogBatch {
         self.count == 0
     }
 
+    /// Reads the arguments of the event that carries a batch: stream, columns and records.
+    ///
+    /// # Errors
+    /// A text that says in what they are not those of a batch, or which record does not fit its columns.
+    pub fn from_event(arguments: DataRef<'_>) -> Result<Self, String> {
+        Self::read(arguments).map(|(batch, _)| batch)
+    }
+
     /// A batch of `count` records in an encoded vector, each with an element per column.
     pub(crate) fn from_rows(
         stream: String,
@@ -420,7 +428,8 @@ impl Logs {
     /// Takes what a stream has gathered: its name, a vector of the records, and how many there are.
     pub(crate) fn take(&mut self, name: &str) -> Option<(&'static str, Vec<u8>, usize)> {
         let mut streams = self.streams.iter_mut();
-        let (name, stream) = streams.find(|(known, stream)| **known == name && stream.is_waiting())?;
+        let (name, stream) =
+            streams.find(|(known, stream)| **known == name && stream.is_waiting())?;
         let rows = std::mem::take(&mut stream.open);
         let mut encoded = Vec::with_capacity(rows.bytes.len() + 8);
         encode::vector_header(&mut encoded, rows.count);

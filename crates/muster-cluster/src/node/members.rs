@@ -43,6 +43,7 @@ impl NodeLoop {
             timestamp: None,
             incarnation: Some(self.core.incarnation.0),
             fingerprint: Some(self.core.fingerprint),
+            features: Some(self.features()),
         };
         self.core
             .send(&topic, Class::Control, Hello::NAME, metadata, |out| {
@@ -88,7 +89,7 @@ impl NodeLoop {
         self.answered.insert(from, now);
         self.say_hello(from);
         self.announce_to(from);
-        self.announce_logger_to(from);
+        self.announce_problem_to(from);
         self.tell_readiness_to(&name, from);
     }
 
@@ -109,6 +110,7 @@ impl NodeLoop {
             .metadata(zeek::INCARNATION)
             .and_then(|value| value.as_count())
             .map(Incarnation);
+        self.features_of(from, event);
         self.give_up_missing_life(&hello.name, from);
         let events = self
             .core
@@ -163,9 +165,7 @@ impl NodeLoop {
                     self.core.windows.watermarks.node_up(&name, incarnation);
                     let changes = self.changes_of(&name);
                     self.announce_to(id);
-                    if incarnation.is_some() {
-                        self.announce_logger_to(id);
-                    }
+                    self.announce_problem_to(id);
                     self.tell_readiness_to(&name, id);
                     self.tell_zeek_manager(&name);
                     if incarnation.is_none() {

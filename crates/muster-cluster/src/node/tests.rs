@@ -34,9 +34,9 @@ use bytes::Bytes;
 
 use super::contests::Leave;
 use super::inputs::{LowWatermark, Ready};
-use crate::delivery::messages::{LogAck, LogRefused, LogVerdict, LoggerState};
 use super::members::Hello;
 use super::*;
+use crate::delivery::messages::{LogAck, LogRefused, LogVerdict, LoggerState};
 use crate::hrw::Key;
 use crate::layout::{Layout, PoolName, Role};
 use crate::readiness::{Quorum, ReadyError};
@@ -227,7 +227,12 @@ impl Rig {
         Self::in_life(0, layout, name, registry)
     }
 
-    fn in_life(number: u8, layout: &str, name: &str, registry: &Registry) -> Result<Self, NodeError> {
+    fn in_life(
+        number: u8,
+        layout: &str,
+        name: &str,
+        registry: &Registry,
+    ) -> Result<Self, NodeError> {
         let layout = Layout::parse(layout, "test", &registry.settings()).unwrap();
         let now = Now {
             mono: Mono(0),
@@ -267,7 +272,9 @@ impl Rig {
                 Effect::Publish { topic, payload, .. } => {
                     self.published.push((topic.to_string(), payload));
                 }
-                Effect::WriteLog { batch, sequence, .. } => {
+                Effect::WriteLog {
+                    batch, sequence, ..
+                } => {
                     written.push((sequence, batch.stream.clone(), batch.len() as u64));
                     self.batches.push(batch);
                     self.handed = sequence;
@@ -417,6 +424,7 @@ fn encoded(
 ) -> Vec<u8> {
     let mut out = Vec::new();
     let metadata = Metadata {
+        features: None,
         fingerprint: None,
         timestamp: at,
         incarnation: life,

@@ -7,8 +7,8 @@ use muster_spool::{
     DiskFiles, Found, Journal, JournalConfig, JournalError, JournalErrorKind, JournalName, Opened,
 };
 
-use super::ledger::{Closed, Decided, Entry, Gone, Ledger, Snapshot, Written};
 use super::ledger::Opened as FileOpened;
+use super::ledger::{Closed, Decided, Entry, Gone, Ledger, Snapshot, Written};
 
 /// The kinds of records. Those of later releases are passed over.
 mod kind {
@@ -105,7 +105,12 @@ impl Diary {
                 unread += 1;
             }
         })?;
-        let Opened { records, bad, segments, .. } = opened;
+        let Opened {
+            records,
+            bad,
+            segments,
+            ..
+        } = opened;
         let found = FoundDiary {
             is_new: records == 0 && segments == 0,
             bad: bad.total() + unread,
@@ -161,7 +166,10 @@ impl Diary {
             }
             Err(error) => {
                 self.journal.sync_failed();
-                Err(format!("cannot sync the diary in {}: {error}", self.directory.display()))
+                Err(format!(
+                    "cannot sync the diary in {}: {error}",
+                    self.directory.display()
+                ))
             }
         }
     }

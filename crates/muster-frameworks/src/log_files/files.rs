@@ -83,8 +83,9 @@ pub(super) enum FileEvent {
         number: u64,
         stream: String,
         path: PathBuf,
-        /// The bytes of its header.
+        /// The bytes of its header, and their checksum.
         header: u64,
+        checksum: u32,
         opened: Timestamp,
     },
     /// Nothing more is written to it.
@@ -202,7 +203,9 @@ impl LogFiles {
 
     /// Returns the open files.
     pub(super) fn open_files(&self) -> impl Iterator<Item = (u64, &OpenFile)> {
-        self.streams.values().map(|stream| (stream.number, &stream.file))
+        self.streams
+            .values()
+            .map(|stream| (stream.number, &stream.file))
     }
 
     /// Cuts off what was written last to a file. If that is not possible, it stays.
@@ -217,7 +220,10 @@ impl LogFiles {
 
     /// Lets go of a file that cannot be made safe: nothing more is written to it.
     pub(super) fn give_up(&mut self, number: u64, now: Timestamp) {
-        let stream = self.streams.iter().find(|(_, stream)| stream.number == number);
+        let stream = self
+            .streams
+            .iter()
+            .find(|(_, stream)| stream.number == number);
         if let Some(name) = stream.map(|(name, _)| name.clone())
             && self.rotate(&name, now, now).is_err()
         {
@@ -284,10 +290,17 @@ impl LogFiles {
             // A line that was torn before is ended first.
             offset: end.saturating_sub(bytes as u64),
             end,
-            checksum: if self.unsettled.is_some() { crc32fast::hash(&self.lines[..bytes]) } else { 0 },
+            checksum: if self.unsettled.is_some() {
+                crc32fast::hash(&self.lines[..bytes])
+            } else {
+                0
+            },
             rows: written as u64,
         };
-        (Some(placed).filter(|placed| placed.rows > 0), problem.or(late.err()))
+        (
+            Some(placed).filter(|placed| placed.rows > 0),
+            problem.or(late.err()),
+        )
     }
 
     /// Gives what former releases have left rotated names.
@@ -296,7 +309,10 @@ impl LogFiles {
         let failed = |error| LogFilesError::new(LogFilesErrorKind::Directory, directory, error);
         for entry in std::fs::read_dir(directory).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
             let base = name.strip_suffix(".log").unwrap_or_default();
             let (stream, writer) = match base.split_once('.') {
                 Some((stream, writer)) => (stream, Some(writer)),
@@ -312,7 +328,8 @@ impl LogFiles {
                 }
                 None => Ok(()),
             });
-            leftover.map_err(|error| LogFilesError::new(LogFilesErrorKind::Rotate, &path, error))?;
+            leftover
+                .map_err(|error| LogFilesError::new(LogFilesErrorKind::Rotate, &path, error))?;
         }
         Ok(())
     }
@@ -425,11 +442,14 @@ impl LogFiles {
                 std::fs::rename(path, &waits).map(|()| waits)
             }
         };
-        let path = moved.map_err(|error| LogFilesError::new(LogFilesErrorKind::Rotate, path, error))?;
+        let path =
+            moved.map_err(|error| LogFilesError::new(LogFilesErrorKind::Rotate, path, error))?;
         // The open file goes by its new name now.
         let mut finished = self.finish(name, now);
         let stream = self.streams.remove(name);
-        let ends = stream.as_ref().map_or(begins, |stream| stream.file.length());
+        let ends = stream
+            .as_ref()
+            .map_or(begins, |stream| stream.file.length());
         if let Some(stream) = stream.filter(|_| self.unsettled.is_some())
             && let Err(error) = stream.file.sync()
         {
@@ -454,7 +474,10 @@ impl LogFiles {
 
     /// Ends a file that keeps its name until the next life.
     fn end_in_place(&mut self, name: &str, now: Timestamp) -> Result<(), LogFilesError> {
-        let begins = self.streams.get(name).map_or(0, |stream| stream.file.length());
+        let begins = self
+            .streams
+            .get(name)
+            .map_or(0, |stream| stream.file.length());
         let finished = self.finish(name, now);
         if let Some(stream) = self.streams.get(name) {
             let event = FileEvent::Closed {
@@ -525,18 +548,19 @@ impl LogFiles {
         std::fs::create_dir_all(&self.config.directory).map_err(|error| {
             LogFilesError::new(LogFilesErrorKind::Directory, &self.config.directory, error)
         })?;
-        let leftover = Leftover::find(&path).and_then(|leftover| match (leftover, &self.unsettled) {
-            (Some(Leftover { opened, changed }), None) => {
-                move_aside(&path, &path, &base, opened, changed).map(drop)
-            }
-            (Some(_), Some(unsettled)) => {
-                let aside = unsettled.join(format!("{base}.{}.strange", self.next_number));
-                std::fs::rename(&path, &aside)?;
-                self.happened.push(FileEvent::Strange { path: aside });
-                Ok(())
-            }
-            (None, _) => Ok(()),
-        });
+        let leftover =
+            Leftover::find(&path).and_then(|leftover| match (leftover, &self.unsettled) {
+                (Some(Leftover { opened, changed }), None) => {
+                    move_aside(&path, &path, &base, opened, changed).map(drop)
+                }
+                (Some(_), Some(unsettled)) => {
+                    let aside = unsettled.join(format!("{base}.{}.strange", self.next_number));
+                    std::fs::rename(&path, &aside)?;
+                    self.happened.push(FileEvent::Strange { path: aside });
+                    Ok(())
+                }
+                (None, _) => Ok(()),
+            });
         leftover.map_err(|error| LogFilesError::new(LogFilesErrorKind::Rotate, &path, error))?;
         let header = match self.config.format {
             LogFormat::Tsv => tsv::header(name, columns, now),
@@ -551,6 +575,7 @@ impl LogFiles {
             stream: name.to_owned(),
             path,
             header: file.length(),
+            checksum: crc32fast::hash(&header),
             opened: now,
         });
         let stream = Stream {

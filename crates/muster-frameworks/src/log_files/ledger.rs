@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
-use muster_cluster::node::{BatchId, Delivery, LogNotes, Numbers, ProducerRecord};
+use muster_cluster::node::{BatchId, LogDelivery, LogNotes, Numbers, ProducerRecord};
 use muster_data::{Record, Timestamp};
 use muster_wire::EndpointId;
 
@@ -35,7 +35,9 @@ pub(super) struct Opened {
     pub(super) file: u64,
     pub(super) stream: String,
     pub(super) path: String,
+    /// The bytes of its header, and their checksum.
     pub(super) header: u64,
+    pub(super) checksum: u64,
     pub(super) opened: Timestamp,
 }
 
@@ -99,6 +101,8 @@ pub(super) struct FileSnapshot {
     pub(super) opened: Timestamp,
     /// The time of its end, if it is closed.
     pub(super) end: Option<Timestamp>,
+    /// The bytes of header and footer.
+    pub(super) frame: u64,
     /// Ranges of bytes that count.
     pub(super) counts: Vec<u64>,
 }
@@ -122,6 +126,8 @@ pub(super) struct File {
     pub(super) opened: Timestamp,
     /// The time of its end, if it is closed.
     pub(super) end: Option<Timestamp>,
+    /// The bytes of header and footer.
+    pub(super) frame: u64,
     /// The bytes that count: header, footer, and batches that are not struck.
     pub(super) counts: Numbers,
     /// How many batches in it are undecided.
@@ -193,19 +199,22 @@ fn path_text(path: &std::path::Path) -> String {
 impl Entry {
     /// Returns the entry of what has happened to a file.
     pub(super) fn of_file(directory: &std::path::Path, event: &FileEvent) -> Option<Self> {
-        let path_text = |path: &std::path::Path| path_text(path.strip_prefix(directory).unwrap_or(path));
+        let path_text =
+            |path: &std::path::Path| path_text(path.strip_prefix(directory).unwrap_or(path));
         Some(match event {
             FileEvent::Opened {
                 number,
                 stream,
                 path,
                 header,
+                checksum,
                 opened,
             } => Self::Opened(Opened {
                 file: *number,
                 stream: stream.clone(),
                 path: path_text(path.as_path()),
                 header: *header,
+                checksum: (*checksum).into(),
                 opened: *opened,
             }),
             FileEvent::Closed {
@@ -225,7 +234,7 @@ impl Entry {
     }
 
     /// Returns the entry of a batch.
-    pub(super) fn of_batch(placed: &Placed, delivery: Option<&Delivery>) -> Self {
+    pub(super) fn of_batch(placed: &Placed, delivery: Option<&LogDelivery>) -> Self {
         Self::Written(Written {
             file: placed.number,
             offset: placed.offset,
@@ -261,6 +270,13 @@ impl Written {
     }
 }
 
+impl File {
+    /// Returns `true` if no record in it counts.
+    pub(super) fn is_empty(&self) -> bool {
+        self.counts.len() <= self.frame
+    }
+}
+
 impl Ledger {
     /// Takes an entry. Returns `None` if it has no meaning.
     pub(super) fn take(&mut self, entry: &Entry) -> Option<()> {
@@ -273,10 +289,19 @@ impl Ledger {
                     path: PathBuf::from(&it.path),
                     opened: it.opened,
                     end: None,
+                    frame: it.header,
                     counts,
                     undecided: 0,
                 };
                 self.files.insert(it.file, file);
+                let header = Place {
+                    file: it.file,
+                    offset: 0,
+                    end: it.header,
+                    checksum: u32::try_from(it.checksum).ok()?,
+                    is_safe: false,
+                };
+                self.unsafe_places.extend((it.header > 0).then_some(header));
                 self.next_file = self.next_file.max(it.file.saturating_add(1));
             }
             Entry::Closed(it) => {
@@ -285,6 +310,7 @@ impl Ledger {
                 file.end = Some(it.end);
                 if let [begin, end] = it.footer[..] {
                     add(&mut file.counts, begin, end);
+                    file.frame += end.saturating_sub(begin);
                 }
             }
             Entry::Gone(it) => self.forget(it.file),
@@ -315,7 +341,10 @@ impl Ledger {
             checksum: u32::try_from(it.checksum).ok()?,
             is_safe: false,
         };
-        let file = self.files.get_mut(&it.file).filter(|_| it.offset < it.end)?;
+        let file = self
+            .files
+            .get_mut(&it.file)
+            .filter(|_| it.offset < it.end)?;
         add(&mut file.counts, it.offset, it.end);
         let Some(id) = it.id() else {
             self.unsafe_places.push(place);
@@ -353,11 +382,16 @@ impl Ledger {
         producer.struck.extend(&strike);
         producer.promised.extend(&promise);
         for number in keep.iter().chain(keep_shared.iter()) {
-            self.settle(BatchId { producer: id, number });
+            self.settle(BatchId {
+                producer: id,
+                number,
+            });
         }
         for number in strike.iter() {
-            if let Some(place) = self.settle(BatchId { producer: id, number })
-                && let Some(file) = self.files.get_mut(&place.file)
+            if let Some(place) = self.settle(BatchId {
+                producer: id,
+                number,
+            }) && let Some(file) = self.files.get_mut(&place.file)
             {
                 remove(&mut file.counts, place.offset, place.end);
             }
@@ -380,12 +414,24 @@ impl Ledger {
 
     /// The bytes of a batch are not what the diary says: it was never written.
     pub(super) fn lost(&mut self, place: &Place) {
-        let id = self.batches.iter().find(|(_, known)| *known == place).map(|(id, _)| *id);
+        let id = self
+            .batches
+            .iter()
+            .find(|(_, known)| *known == place)
+            .map(|(id, _)| *id);
         if let Some(id) = id {
             self.settle(id);
         }
         if let Some(file) = self.files.get_mut(&place.file) {
             remove(&mut file.counts, place.offset, place.end);
+        }
+        // What is without a header was never made safe, and cannot be read.
+        let number = place.file;
+        if place.offset == 0
+            && let Some(file) = self.files.get_mut(&number).filter(|file| file.frame > 0)
+        {
+            (file.counts, file.undecided) = (Numbers::default(), 0);
+            self.batches.retain(|_, place| place.file != number);
         }
     }
 
@@ -416,6 +462,7 @@ impl Ledger {
             path: path_text(&file.path),
             opened: file.opened,
             end: file.end,
+            frame: file.frame,
             counts: file.counts.to_pairs(),
         });
         let batches = self.batches.iter().map(|(id, place)| {
@@ -442,14 +489,17 @@ impl Ledger {
             floor: None,
         });
         let batches = batches.chain(bytes);
-        let producers = self.producers.iter().map(|(id, producer)| ProducerSnapshot {
-            producer: id.to_string(),
-            node: producer.node.clone(),
-            floor: producer.floor,
-            kept: producer.kept.to_pairs(),
-            struck: producer.struck.to_pairs(),
-            promised: producer.promised.to_pairs(),
-        });
+        let producers = self
+            .producers
+            .iter()
+            .map(|(id, producer)| ProducerSnapshot {
+                producer: id.to_string(),
+                node: producer.node.clone(),
+                floor: producer.floor,
+                kept: producer.kept.to_pairs(),
+                struck: producer.struck.to_pairs(),
+                promised: producer.promised.to_pairs(),
+            });
         Snapshot {
             next_file: self.next_file,
             files: files.collect(),
@@ -485,6 +535,7 @@ impl Ledger {
                 path: PathBuf::from(&it.path),
                 opened: it.opened,
                 end: it.end,
+                frame: it.frame,
                 counts: Numbers::from_pairs(&it.counts)?,
                 undecided: 0,
             };

@@ -74,7 +74,9 @@ fn files(directory: &Path) -> Result<Vec<(String, PathBuf)>, LogFilesError> {
     let mut files = Vec::new();
     let entries = std::fs::read_dir(directory).map_err(failed)?;
     // Files that wait for their final names are in a directory of their own, if there are any.
-    let waiting = std::fs::read_dir(directory.join(UNSETTLED)).into_iter().flatten();
+    let waiting = std::fs::read_dir(directory.join(UNSETTLED))
+        .into_iter()
+        .flatten();
     for entry in entries.chain(waiting) {
         let entry = entry.map_err(failed)?;
         let (name, path) = (entry.file_name(), entry.path());

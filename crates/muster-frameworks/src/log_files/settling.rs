@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use muster_cluster::node::Numbers;
 
@@ -12,13 +12,16 @@ use super::names::{base_name, move_aside};
 /// How much is read and written at once.
 const PIECE: usize = 1 << 20;
 
-/// Gives a closed file its final name. Returns it.
+/// Gives a closed file its final name. One without records that count is removed.
 pub(super) fn settle(
     directory: &Path,
     file: &ledger::File,
     writer: Option<&str>,
-) -> io::Result<PathBuf> {
+) -> io::Result<()> {
     let waits = directory.join(&file.path);
+    if file.is_empty() {
+        return fs::remove_file(&waits);
+    }
     let length = fs::metadata(&waits)?.len();
     if !is_all(&file.counts, length) {
         rewrite(&waits, &file.counts, length)?;
@@ -26,9 +29,8 @@ pub(super) fn settle(
     let base = base_name(&file.stream, writer);
     let end = file.end.unwrap_or(file.opened);
     // The name is in the directory of logs, and the file moves there.
-    let last = move_aside(&waits, &directory.join("x"), &base, file.opened, end)?;
-    sync_directory(directory)?;
-    Ok(last)
+    move_aside(&waits, &directory.join("x"), &base, file.opened, end)?;
+    sync_directory(directory)
 }
 
 /// Makes safe which files are in a directory.
@@ -48,7 +50,10 @@ fn rewrite(path: &Path, counts: &Numbers, length: u64) -> io::Result<()> {
     let mut piece = vec![0; PIECE];
     for (first, last) in counts.ranges() {
         from.seek(SeekFrom::Start(first))?;
-        let mut left = last.min(length.saturating_sub(1)).saturating_sub(first).saturating_add(1);
+        let mut left = last
+            .min(length.saturating_sub(1))
+            .saturating_sub(first)
+            .saturating_add(1);
         if first >= length {
             break;
         }
@@ -64,7 +69,12 @@ fn rewrite(path: &Path, counts: &Numbers, length: u64) -> io::Result<()> {
 }
 
 /// Returns whether bytes of a file have a checksum.
-pub(super) fn has_checksum(file: &mut File, offset: u64, end: u64, checksum: u32) -> io::Result<bool> {
+pub(super) fn has_checksum(
+    file: &mut File,
+    offset: u64,
+    end: u64,
+    checksum: u32,
+) -> io::Result<bool> {
     if end > file.metadata()?.len() {
         return Ok(false);
     }

@@ -1,12 +1,12 @@
 //! Log files as the log sink of a node.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use muster_cluster::node::{Delivery, LogBatch, LogNotes, LogSink, ProducerRecord, Written};
+use muster_cluster::node::{LogBatch, LogDelivery, LogNotes, LogSink, ProducerRecord, Written};
 use muster_cluster::{Layout, Node, SettingSpec};
 use muster_data::Timestamp;
 
@@ -94,6 +94,8 @@ pub struct FileSink {
     gone: u64,
     /// What keeps track of batches that are acknowledged, once it was [recovered](LogSink::recover).
     diary: Option<Diary>,
+    /// What has happened to files and is not in the diary yet.
+    entries: VecDeque<Entry>,
     /// Files that have rows which are not safe.
     touched: BTreeSet<u64>,
     /// Files were created or renamed since the directories were synced.
@@ -140,6 +142,7 @@ impl FileSink {
             reopen: Reopener::default(),
             gone: 0,
             diary: None,
+            entries: VecDeque::new(),
             touched: BTreeSet::new(),
             has_moved: false,
             remark: None,
@@ -185,7 +188,7 @@ impl FileSink {
         self.config.directory.join(UNSETTLED)
     }
 
-    /// Writes in the diary what has happened to files.
+    /// Writes in the diary what has happened to files. What cannot be written is written later.
     fn note_files(&mut self) -> Result<(), String> {
         for event in self.files.take_events() {
             self.has_moved = true;
@@ -195,12 +198,16 @@ impl FileSink {
                     path.display()
                 ));
             }
-            let Some(diary) = &mut self.diary else {
-                continue;
-            };
-            if let Some(entry) = Entry::of_file(&self.config.directory, &event) {
-                diary.write(&entry).map_err(|error| error.to_string())?;
-            }
+            self.entries
+                .extend(Entry::of_file(&self.config.directory, &event));
+        }
+        let Some(diary) = &mut self.diary else {
+            self.entries.clear();
+            return Ok(());
+        };
+        while let Some(entry) = self.entries.front() {
+            diary.write(entry).map_err(|error| error.to_string())?;
+            self.entries.pop_front();
         }
         Ok(())
     }
@@ -226,7 +233,9 @@ impl FileSink {
         diary.begin_segment().map_err(|error| error.to_string())?;
         // What is there without a diary was written by former releases.
         if found.is_new {
-            self.files.rotate_leftovers(wall).map_err(|error| error.to_string())?;
+            self.files
+                .rotate_leftovers(wall)
+                .map_err(|error| error.to_string())?;
         }
         self.files.settle_in(unsettled, diary.ledger.next_file);
         let records = diary.ledger.records();
@@ -273,7 +282,9 @@ impl FileSink {
             return;
         };
         let ready = diary.ledger.files.iter().filter(|(_, file)| {
-            file.end.is_some() && (file.undecided == 0 || !waits) && file.path.starts_with(UNSETTLED)
+            file.end.is_some()
+                && (file.undecided == 0 || !waits)
+                && file.path.starts_with(UNSETTLED)
         });
         let ready: Vec<u64> = ready.map(|(number, _)| *number).collect();
         for number in ready {
@@ -282,7 +293,7 @@ impl FileSink {
             };
             let settled = settling::settle(&self.config.directory, file, writer.as_deref());
             match settled {
-                Ok(_) => {}
+                Ok(()) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => {
                     let path = self.config.directory.join(&file.path);
@@ -344,15 +355,26 @@ impl FileSink {
             file.sync_all()
         });
         let removed = std::fs::remove_file(&path);
-        tried.and(removed).map_err(|error| format!("cannot write in `{}`: {error}", directory.display()))?;
+        tried
+            .and(removed)
+            .map_err(|error| format!("cannot write in `{}`: {error}", directory.display()))?;
         let Some(diary) = &mut self.diary else {
             return Ok(());
         };
         diary.revive().map_err(|error| error.to_string())
     }
 
-    fn written(&mut self, batch: &LogBatch, delivery: Option<&Delivery>, wall: Timestamp) -> Written {
-        let extent = if delivery.is_some() { Extent::Whole } else { Extent::Rows };
+    fn written(
+        &mut self,
+        batch: &LogBatch,
+        delivery: Option<&LogDelivery>,
+        wall: Timestamp,
+    ) -> Written {
+        let extent = if delivery.is_some() {
+            Extent::Whole
+        } else {
+            Extent::Rows
+        };
         let (placed, problem) = self.files.place_batch(batch, extent, wall);
         let mut written = Written {
             records: placed.map_or(0, |placed| placed.rows),
@@ -395,10 +417,16 @@ fn is_of_the_batch(error: &LogFilesError) -> bool {
 /// Looks whether what was written last is there: a power failure may have lost it.
 fn check_bytes(diary: &mut Diary, directory: &Path) {
     let batches = diary.ledger.batches.values().filter(|place| !place.is_safe);
-    let places: Vec<Place> = batches.chain(&diary.ledger.unsafe_places).copied().collect();
+    let places: Vec<Place> = batches
+        .chain(&diary.ledger.unsafe_places)
+        .copied()
+        .collect();
     let mut open: Option<(u64, std::fs::File)> = None;
     for place in places {
-        if open.as_ref().is_none_or(|(number, _)| *number != place.file) {
+        if open
+            .as_ref()
+            .is_none_or(|(number, _)| *number != place.file)
+        {
             let file = diary.ledger.files.get(&place.file);
             let file = file.and_then(|file| std::fs::File::open(directory.join(&file.path)).ok());
             open = file.map(|file| (place.file, file));
@@ -418,7 +446,12 @@ impl LogSink for FileSink {
         self.open_diary(wall)
     }
 
-    fn write(&mut self, batch: &LogBatch, delivery: Option<&Delivery>, wall: Timestamp) -> Written {
+    fn write(
+        &mut self,
+        batch: &LogBatch,
+        delivery: Option<&LogDelivery>,
+        wall: Timestamp,
+    ) -> Written {
         let reopened = self.reopen_if_asked(wall);
         let mut written = self.written(batch, delivery, wall);
         if let Err(error) = reopened {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use muster_cluster::node::{
-    BatchRefusal, Delivery, Input, LogBatch, LogNotes, LogSink, NodeLoop, Written,
+    BatchRefusal, Input, LogBatch, LogDelivery, LogNotes, LogSink, NodeLoop, Written,
 };
 use muster_cluster::{Layout, Node};
 
@@ -96,7 +96,7 @@ impl Cluster {
         &mut self,
         position: usize,
         batch: &LogBatch,
-        delivery: Option<&Delivery>,
+        delivery: Option<&LogDelivery>,
         sequence: u64,
     ) {
         let (wall, is_full) = (self.clock(position).wall, self.is_disk_full(position));

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use muster_cluster::node::{Delivery, LogBatch, LogNotes, LogSink, ProducerRecord, Written};
+use muster_cluster::node::{LogBatch, LogDelivery, LogNotes, LogSink, ProducerRecord, Written};
 use muster_data::Timestamp;
 use muster_frameworks::log_files::{FileSink, LogFilesConfig};
 use muster_test_support::Random;
@@ -94,7 +94,12 @@ impl LogSink for Watched {
         recovered
     }
 
-    fn write(&mut self, batch: &LogBatch, delivery: Option<&Delivery>, wall: Timestamp) -> Written {
+    fn write(
+        &mut self,
+        batch: &LogBatch,
+        delivery: Option<&LogDelivery>,
+        wall: Timestamp,
+    ) -> Written {
         self.sink.write(batch, delivery, wall)
     }
 

@@ -32,7 +32,10 @@ fn what_is_acknowledged_is_in_one_file() {
         all.add(&account);
     }
     println!("{all:?}");
-    assert!(all.acknowledged > 3_000 && all.troubles.troubles > 10, "{all:?}");
+    assert!(
+        all.acknowledged > 3_000 && all.troubles.troubles > 10,
+        "{all:?}"
+    );
 }
 
 #[test]

@@ -17,6 +17,13 @@ pub const LAYOUT: u64 = 202;
 /// The identifier of the metadata with a node's settings: [`LayoutFingerprint::settings`], a count.
 pub const SETTINGS: u64 = 203;
 
+/// The identifier of the metadata with what a node can do, which its hello carries: a count whose bits are
+/// [`ACKNOWLEDGES_LOGS`] and those of later releases.
+pub const FEATURES: u64 = 204;
+
+/// The node is a logger that acknowledges batches of log records.
+pub const ACKNOWLEDGES_LOGS: u64 = 1;
+
 /// An event as it was received: its name, arguments and metadata, borrowed and not yet converted.
 #[derive(Debug, Clone, Copy)]
 pub struct EventRef<'a> {
@@ -151,6 +158,8 @@ pub struct Metadata {
     pub incarnation: Option<u64>,
     /// What the publishing node's layout comes to.
     pub fingerprint: Option<LayoutFingerprint>,
+    /// What the publishing node can do, in bits.
+    pub features: Option<u64>,
 }
 
 /// What a node's layout comes to, in two numbers: nodes that work together have the same.
@@ -172,7 +181,8 @@ pub fn put_event(
 ) {
     let entries = usize::from(metadata.timestamp.is_some())
         + usize::from(metadata.incarnation.is_some())
-        + 2 * usize::from(metadata.fingerprint.is_some());
+        + 2 * usize::from(metadata.fingerprint.is_some())
+        + usize::from(metadata.features.is_some());
     put_header(out, EVENT);
     encode::vector_header(out, 2 + usize::from(entries > 0));
     encode::string(out, name.as_bytes());
@@ -197,6 +207,11 @@ pub fn put_event(
             encode::count(out, id);
             encode::count(out, value);
         }
+    }
+    if let Some(features) = metadata.features {
+        encode::vector_header(out, 2);
+        encode::count(out, FEATURES);
+        encode::count(out, features);
     }
 }
 
@@ -260,6 +275,7 @@ mod tests {
                 layout: 7,
                 settings: u64::MAX,
             }),
+            features: Some(ACKNOWLEDGES_LOGS),
         };
         let bytes = event("a::b", metadata, &[Data::from(1u64)]);
         let event = EventRef::read(DataRef::parse(&bytes, &Limits::default()).unwrap()).unwrap();

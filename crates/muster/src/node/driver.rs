@@ -397,7 +397,9 @@ impl Driver {
                 }
             }
             Outcome::Synced(through) => self.step(LoopInput::LogsSynced { through }),
-            Outcome::NotSynced(problem) => self.step(LoopInput::LogsNotSynced { problem: &problem }),
+            Outcome::NotSynced(problem) => {
+                self.step(LoopInput::LogsNotSynced { problem: &problem })
+            }
             Outcome::Problem(problem) => {
                 self.throttle
                     .tell(Instant::now(), || tracing::error!("{problem}"));

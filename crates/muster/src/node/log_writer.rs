@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use muster_cluster::node::{BatchRefusal, Delivery, LogBatch, LogNotes, LogSink, Written};
+use muster_cluster::node::{BatchRefusal, LogBatch, LogDelivery, LogNotes, LogSink, Written};
 use muster_data::Timestamp;
 
 /// What waits to be written, in jobs and in bytes of records.
@@ -25,7 +25,7 @@ const SYNC_BYTES: usize = 4 << 20;
 enum Job {
     Write {
         batch: LogBatch,
-        delivery: Option<Delivery>,
+        delivery: Option<LogDelivery>,
         sequence: u64,
     },
     Note {
@@ -82,7 +82,9 @@ struct Work {
 }
 
 fn wall() -> Timestamp {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let wall = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Timestamp::from_nanos(i64::try_from(wall.as_nanos()).unwrap_or(i64::MAX))
 }
 
@@ -119,7 +121,12 @@ impl LogWriter {
 
     /// Hands over a batch. Returns `false` if there is no room for it.
     #[must_use]
-    pub(super) fn write(&self, batch: LogBatch, delivery: Option<Delivery>, sequence: u64) -> bool {
+    pub(super) fn write(
+        &self,
+        batch: LogBatch,
+        delivery: Option<LogDelivery>,
+        sequence: u64,
+    ) -> bool {
         let bytes = batch.bytes();
         if self.waiting.load(Ordering::Relaxed).saturating_add(bytes) > MOST_BYTES {
             return false;
@@ -145,7 +152,8 @@ impl LogWriter {
 
     /// Has done what is due by the wall clock.
     pub(super) fn tick(&self) {
-        if self.is_ticking.swap(1, Ordering::Relaxed) == 0 && self.jobs.try_send(Job::Tick).is_err() {
+        if self.is_ticking.swap(1, Ordering::Relaxed) == 0 && self.jobs.try_send(Job::Tick).is_err()
+        {
             self.is_ticking.store(0, Ordering::Relaxed);
         }
     }
@@ -169,7 +177,9 @@ impl LogWriter {
                 Ok(Outcome::Closed) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(outcome) => hear(outcome),
                 Err(RecvTimeoutError::Timeout) if Instant::now() >= until => {
-                    tracing::error!("the log files were not closed within {limit:?}: their disk hangs");
+                    tracing::error!(
+                        "the log files were not closed within {limit:?}: their disk hangs"
+                    );
                     return;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -186,7 +196,9 @@ impl Work {
         loop {
             let job = match self.since {
                 None => self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(since) => self.jobs.recv_timeout(SYNC_AFTER.saturating_sub(since.elapsed())),
+                Some(since) => self
+                    .jobs
+                    .recv_timeout(SYNC_AFTER.saturating_sub(since.elapsed())),
             };
             match job {
                 Ok(Job::Close) => {
@@ -201,7 +213,9 @@ impl Work {
                 // The node is gone without a word.
                 Err(RecvTimeoutError::Disconnected) => return self.sync(),
             }
-            let is_due = self.since.is_some_and(|since| since.elapsed() >= SYNC_AFTER);
+            let is_due = self
+                .since
+                .is_some_and(|since| since.elapsed() >= SYNC_AFTER);
             if is_due || self.bytes >= SYNC_BYTES {
                 self.sync();
             }
@@ -224,7 +238,11 @@ impl Work {
                 } = self.sink.write(&batch, delivery.as_ref(), wall());
                 self.waiting.fetch_sub(bytes, Ordering::Relaxed);
                 let failed = (batch.len() as u64).saturating_sub(records);
-                let refusal = if is_invalid { BatchRefusal::Invalid } else { BatchRefusal::CannotWrite };
+                let refusal = if is_invalid {
+                    BatchRefusal::Invalid
+                } else {
+                    BatchRefusal::CannotWrite
+                };
                 self.unsynced(sequence, bytes);
                 self.tell(Outcome::Written {
                     sequence,
@@ -282,4 +300,3 @@ pub(super) fn recover(
 ) -> Result<Vec<muster_cluster::node::ProducerRecord>, String> {
     sink.recover(wall())
 }
-

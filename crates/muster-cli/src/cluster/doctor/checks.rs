@@ -288,6 +288,8 @@ fn lost(status: &ClusterStatus, at: &mut Looking<'_>) {
             "records_removed",
             "records_dropped",
             "records_refused",
+            "records_invalid",
+            "records_unsettled",
         ];
         let records: u64 = records.iter().map(|count| report.count(count)).sum();
         if records > 0 {

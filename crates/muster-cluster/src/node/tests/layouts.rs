@@ -10,6 +10,7 @@ fn hello(rig: &mut Rig, name: &str, number: u8, fingerprint: Option<LayoutFinger
         id: id(number).to_string(),
     };
     let metadata = Metadata {
+        features: None,
         timestamp: None,
         incarnation: Some(number.into()),
         fingerprint,

@@ -29,7 +29,10 @@ fn log_records_go_in_batches_to_the_loggers_in_turn() {
     assert_eq!(rig.published(), NOTHING);
     rig.pass(Duration::from_millis(1));
     let asked_again = rig.published();
-    assert!(asked_again.contains(&TO_ONE.to_owned()), "what waits long enough is sent as it is");
+    assert!(
+        asked_again.contains(&TO_ONE.to_owned()),
+        "what waits long enough is sent as it is"
+    );
     ack(&mut rig, 1, &[0, 0, 2, 2]);
     ack(&mut rig, 2, &[1, 1]);
     let counts = rig.node.counts();
@@ -50,7 +53,11 @@ fn the_same_logger_is_asked_again_until_it_is_out() {
     rig.logger_up("logger-2", 2);
     rig.published();
     rig.pass(Duration::from_secs(10));
-    assert_eq!(rig.published(), [TO_ONE; 3], "after 1 s, 2 s more, 4 s more");
+    assert_eq!(
+        rig.published(),
+        [TO_ONE; 3],
+        "after 1 s, 2 s more, 4 s more"
+    );
     assert_eq!(rig.node.counts().batches_repeated, 3);
     // It is out: the other one is asked. Whoever of the two answers first has it.
     rig.step(Input::Reach(id(1), Reach::PeerDown(Version::V1)));
@@ -62,7 +69,13 @@ fn the_same_logger_is_asked_again_until_it_is_out() {
     ack(&mut rig, 3, &[0, 0]);
     assert_eq!(rig.node.counts().records_acknowledged, 3, "once");
     rig.pass(Duration::from_millis(200));
-    assert_eq!(verdicts(&mut rig), ["logger-2 keeps [0, 0] with others", "logger-1 strikes [0, 0]"]);
+    assert_eq!(
+        verdicts(&mut rig),
+        [
+            "logger-2 keeps [0, 0] with others",
+            "logger-1 strikes [0, 0]"
+        ]
+    );
 }
 
 fn verdicts(rig: &mut Rig) -> Vec<String> {
@@ -73,10 +86,22 @@ fn verdicts(rig: &mut Rig) -> Vec<String> {
             let event = EventRef::read(DataRef::from_validated(payload)).ok()?;
             let verdict = event.arguments().to::<LogVerdict>().ok()?;
             let logger = topic.trim_end_matches('/').rsplit('/').next()?;
-            let LogVerdict { keep, keep_shared, strike, .. } = verdict;
-            let said = [(keep, "keeps", ""), (keep_shared, "keeps", " with others"), (strike, "strikes", "")];
+            let LogVerdict {
+                keep,
+                keep_shared,
+                strike,
+                ..
+            } = verdict;
+            let said = [
+                (keep, "keeps", ""),
+                (keep_shared, "keeps", " with others"),
+                (strike, "strikes", ""),
+            ];
             let said = said.into_iter().filter(|(numbers, ..)| !numbers.is_empty());
-            Some(said.map(|(numbers, does, more)| format!("{logger} {does} {numbers:?}{more}")).collect::<Vec<_>>())
+            Some(
+                said.map(|(numbers, does, more)| format!("{logger} {does} {numbers:?}{more}"))
+                    .collect::<Vec<_>>(),
+            )
         })
         .flatten()
         .collect();
@@ -123,7 +148,10 @@ fn a_logger_that_says_nothing_is_not_waited_for() {
     assert_eq!((rig.published(), rig.node.waiting_records()), (vec![], 3));
     rig.pass(Duration::from_millis(100));
     rig.published.retain(|(topic, _)| topic.contains("logger"));
-    assert_eq!((rig.published(), rig.node.waiting_records()), (vec![TO_ONE.to_owned()], 0));
+    assert_eq!(
+        (rig.published(), rig.node.waiting_records()),
+        (vec![TO_ONE.to_owned()], 0)
+    );
     rig.pass(Duration::from_secs(60));
     assert_eq!(rig.node.counts().batches_repeated, 0);
     assert_eq!(rig.node.counts().records_unacknowledged, 3);
@@ -260,8 +288,14 @@ fn said_of_batches(rig: &mut Rig) -> Vec<String> {
     let said = published.iter().filter_map(|(_, payload)| {
         let event = EventRef::read(DataRef::from_validated(payload)).ok()?;
         let arguments = event.arguments();
-        let ack = arguments.to::<LogAck>().ok().filter(|_| event.name() == LogAck::NAME);
-        let refused = arguments.to::<LogRefused>().ok().filter(|_| event.name() == LogRefused::NAME);
+        let ack = arguments
+            .to::<LogAck>()
+            .ok()
+            .filter(|_| event.name() == LogAck::NAME);
+        let refused = arguments
+            .to::<LogRefused>()
+            .ok()
+            .filter(|_| event.name() == LogRefused::NAME);
         let ack = ack.map(|ack| format!("has {:?}", ack.batches));
         ack.or_else(|| refused.map(|it| format!("refuses {:?}: {}", it.batches, it.text)))
     });
@@ -310,14 +344,24 @@ fn a_logger_acknowledges_what_is_safe() {
     assert_eq!(logger.batches.len(), 1);
     // It comes again while it is written: nothing is written or said twice.
     arrive(&mut logger);
-    assert_eq!((logger.batches.len(), said_of_batches(&mut logger)), (1, vec![]));
+    assert_eq!(
+        (logger.batches.len(), said_of_batches(&mut logger)),
+        (1, vec![])
+    );
     let through = logger.handed;
     logger.step(written_as(through, None));
-    assert_eq!(said_of_batches(&mut logger), NOTHING, "it is in memory only");
+    assert_eq!(
+        said_of_batches(&mut logger),
+        NOTHING,
+        "it is in memory only"
+    );
     logger.step(Input::LogsSynced { through });
     assert_eq!(said_of_batches(&mut logger), ["has [0, 0]"]);
     arrive(&mut logger);
-    assert_eq!((logger.batches.len(), said_of_batches(&mut logger)), (1, vec!["has [0, 0]".to_owned()]));
+    assert_eq!(
+        (logger.batches.len(), said_of_batches(&mut logger)),
+        (1, vec!["has [0, 0]".to_owned()])
+    );
     assert_eq!(logger.node.undecided_batches(), 1);
     let verdict = LogVerdict {
         producer: id(5).to_string(),
@@ -355,15 +399,22 @@ fn a_logger_that_cannot_write_refuses_until_it_can() {
     logger.pass(Duration::from_secs(1));
     assert_eq!(logger.said(), ["try to write"]);
     let through = logger.handed;
-    logger.step(Input::LogsNotSynced { problem: "still full" });
+    logger.step(Input::LogsNotSynced {
+        problem: "still full",
+    });
     logger.pass(Duration::from_secs(1));
     assert_eq!(logger.said(), NOTHING, "less and less often");
     logger.pass(Duration::from_secs(1));
     assert_eq!(logger.said(), ["try to write"]);
     assert!(logger.handed > through);
     logger.published.clear();
-    logger.step(Input::LogsSynced { through: logger.handed });
-    assert_eq!(logger.said(), ["log files: in order again, after 2 failures"]);
+    logger.step(Input::LogsSynced {
+        through: logger.handed,
+    });
+    assert_eq!(
+        logger.said(),
+        ["log files: in order again, after 2 failures"]
+    );
     let topic = format!("zeek/cluster/nodeid/{}/", id(2));
     assert_eq!(logger.published(), [format!("Muster::logger to {topic}")]);
     arrive(&mut logger);
@@ -374,18 +425,31 @@ fn a_logger_that_cannot_write_refuses_until_it_can() {
 fn a_logger_whose_disk_hangs_says_so() {
     let batch = a_batch();
     let mut logger = a_logger();
-    logger.step(Input::Message { from: id(7), payload: &batch });
+    logger.step(Input::Message {
+        from: id(7),
+        payload: &batch,
+    });
     let through = logger.handed;
     logger.step(written_as(through, None));
     logger.said();
     logger.pass(Duration::from_millis(4_900));
     assert_eq!(logger.said(), NOTHING);
     logger.pass(Duration::from_millis(200));
-    assert_eq!(logger.said(), ["log files: the disk of its files has not answered for 5 s"]);
+    assert_eq!(
+        logger.said(),
+        ["log files: the disk of its files has not answered for 5 s"]
+    );
     logger.pass(Duration::from_secs(60));
     assert_eq!(logger.said(), NOTHING);
     logger.published.clear();
     logger.step(Input::LogsSynced { through });
-    assert_eq!(logger.said(), ["log files: in order again, after 1 failures"]);
-    assert_eq!(said_of_batches(&mut logger), ["has [0, 0]"], "it is there all the same");
+    assert_eq!(
+        logger.said(),
+        ["log files: in order again, after 1 failures"]
+    );
+    assert_eq!(
+        said_of_batches(&mut logger),
+        ["has [0, 0]"],
+        "it is there all the same"
+    );
 }

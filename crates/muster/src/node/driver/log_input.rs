@@ -45,7 +45,10 @@ impl Driver {
     /// Takes one batch of the input, unless a peer is behind; says whether there was one.
     pub(super) fn read_input(&mut self) -> bool {
         let stopping = self.input_stop.load(Ordering::Relaxed);
-        if self.items.is_none() || (!stopping && (self.node.is_behind() || self.node.has_many_records() || self.must_wait())) {
+        if self.items.is_none()
+            || (!stopping
+                && (self.node.is_behind() || self.node.has_many_records() || self.must_wait()))
+        {
             return false;
         }
         let Some(items) = &self.items else {
