@@ -36,6 +36,7 @@ mod local_nets;
 pub mod log_files;
 pub mod log_input;
 mod notice;
+mod probe;
 mod recent;
 pub mod sample;
 mod scan;
@@ -49,6 +50,7 @@ pub use known_services::{KNOWN_SERVICES, KnownService, KnownServices, ServiceSee
 pub use log_files::{FileSink, LogFiles, LogFilesConfig, LogFilesError, LogFormat};
 pub use log_input::{InputBatch, InputSummary, LogInput, LogInputConfig, Share};
 pub use notice::{Notice, NoticeRecord, Notices};
+pub use probe::{Probe, Probed};
 pub use scan::{ADDRESS_SCAN, Scan, ScanAttempt, ScanDetection};
 pub use standard::standard;
 pub use zeek_log::{Connection, LogReader};

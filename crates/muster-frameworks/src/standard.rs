@@ -5,7 +5,7 @@ use muster_cluster::node::Registry;
 
 use crate::log_input::InputCounters;
 use crate::zeek::{KnownCerts, Software, ZeekProxy};
-use crate::{KnownHosts, KnownServices, Notices, ScanDetection};
+use crate::{KnownHosts, KnownServices, Notices, Probe, ScanDetection};
 
 /// Returns a registry with all frameworks of this crate.
 pub fn standard() -> Registry {
@@ -18,4 +18,5 @@ pub fn standard() -> Registry {
         .with::<Software>()
         .with::<ZeekProxy>()
         .with::<InputCounters>()
+        .with::<Probe>()
 }

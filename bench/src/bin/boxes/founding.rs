@@ -51,19 +51,20 @@ pub(crate) struct Cluster<'a> {
 }
 
 impl<'a> Cluster<'a> {
-    /// Founds it, and waits until it is ready. `name` is that of the cluster, `nodes` are their names, roles and boxes, and `stores` are
-    /// the sections of the layout about stores.
+    /// Founds it, and waits until it is ready. `name` is that of the cluster, `nodes` are their names, roles and boxes, `options` says what is
+    /// set for a node of a role, and `stores` are the other sections of the layout.
     pub(crate) fn found(
         boxes: &'a Boxes,
         name: &str,
         nodes: &[(&str, &str, &str)],
+        options: fn(&str) -> String,
         stores: &str,
     ) -> Result<Self> {
         let mut cluster = Self {
             boxes,
             agents: Vec::new(),
         };
-        let layout = cluster.layout(name, nodes, stores)?;
+        let layout = cluster.layout(name, nodes, options, stores)?;
         found(boxes, &layout, &BOXES[1..], |name| cluster.start(name))?;
         Ok(cluster)
     }
@@ -75,7 +76,13 @@ impl<'a> Cluster<'a> {
         Ok(())
     }
 
-    fn layout(&self, name: &str, nodes: &[(&str, &str, &str)], stores: &str) -> Result<PathBuf> {
+    fn layout(
+        &self,
+        name: &str,
+        nodes: &[(&str, &str, &str)],
+        options: fn(&str) -> String,
+        stores: &str,
+    ) -> Result<PathBuf> {
         let mut text = format!("[cluster]\nname = \"{name}\"\n");
         for made in of_cluster(self.boxes) {
             writeln!(text, "[box.{}]\naddress = \"{}\"", made.name, made.address)?;
@@ -83,7 +90,8 @@ impl<'a> Cluster<'a> {
         for (name, role, on) in nodes {
             writeln!(
                 text,
-                "[[node]]\nname = \"{name}\"\nrole = \"{role}\"\nbox = \"{on}\""
+                "[[node]]\nname = \"{name}\"\nrole = \"{role}\"\nbox = \"{on}\"\n{}",
+                options(role)
             )?;
         }
         text.push_str(stores);

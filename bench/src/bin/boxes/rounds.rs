@@ -3,6 +3,7 @@
 mod clients;
 pub(crate) mod decisions;
 mod plan;
+mod records;
 mod verdict;
 
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use self::clients::Clients;
 use self::decisions::Watch;
 pub(crate) use self::plan::Plan;
 use self::plan::{Fault, Round};
+use self::records::Acknowledged;
 use self::verdict::{Times, Verdict, summary, verdict};
 use crate::client::{STORES, now};
 use crate::founding::{BOXES, Cluster, of_cluster};
@@ -39,7 +41,9 @@ const WELL_LIMIT: Duration = Duration::from_secs(90);
 /// Runs the rounds. Returns whether all were good.
 pub(crate) fn run(boxes: &Boxes, plan: &Plan) -> Result<bool> {
     let mut random = Random::new(plan.seed);
-    let mut cluster = Cluster::found(boxes, "rounds", &NODES, &stores())?;
+    let sections = format!("{}{}", stores(), records::SECTIONS);
+    let mut cluster = Cluster::found(boxes, "rounds", &NODES, records::options, &sections)?;
+    let mut acknowledged = Acknowledged::default();
     let mut clients = Clients::start(boxes, plan.history.as_deref())?;
     if !plan.is_json {
         say(&format!(
@@ -58,6 +62,7 @@ pub(crate) fn run(boxes: &Boxes, plan: &Plan) -> Result<bool> {
         } else {
             say(&verdict.line(&round));
         }
+        acknowledged.look(&boxes.get("a")?.status()?);
         if verdict.well.is_none() {
             cluster.start_over()?;
         }
@@ -65,10 +70,15 @@ pub(crate) fn run(boxes: &Boxes, plan: &Plan) -> Result<bool> {
     }
     let is_good = |verdict: &&Verdict| verdict.is_good() || (plan.is_patient && verdict.is_true());
     let good = verdicts.iter().filter(is_good).count();
-    if !plan.is_json {
+    drop(clients);
+    let account = cluster.account(&mut acknowledged)?;
+    if plan.is_json {
+        say(&serde_json::to_string(&account)?);
+    } else {
         say(&summary(&verdicts));
+        say(&account.line());
     }
-    Ok(good == verdicts.len())
+    Ok(good == verdicts.len() && account.is_good())
 }
 
 impl Cluster<'_> {
@@ -84,6 +94,18 @@ impl Cluster<'_> {
         let well = self.wait_until_well("a")?;
         well.map(drop)
             .context("the cluster does not start any more")
+    }
+
+    /// Stops everything, and reads the log files.
+    fn account(&self, acknowledged: &mut Acknowledged) -> Result<records::Account> {
+        // Loggers come last: they take what the others still have.
+        for made in of_cluster(self.boxes).collect::<Vec<_>>().into_iter().rev() {
+            if let Ok(status) = made.status() {
+                acknowledged.look(&status);
+            }
+            made.run(&["agent", "stop"])?;
+        }
+        records::account(of_cluster(self.boxes), acknowledged)
     }
 
     fn play(&mut self, number: u32, round: &Round, clients: &mut Clients) -> Result<Verdict> {

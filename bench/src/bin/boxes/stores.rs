@@ -64,7 +64,13 @@ const fn kept(name: &'static str, backend: &'static str, copies: u64) -> Kept {
 
 /// Measures everything, and tells it.
 pub(crate) fn run(boxes: &Boxes, plan: &Plan) -> Result<()> {
-    let mut cluster = Cluster::found(boxes, "copies", &NODES, &layout_of_stores())?;
+    let mut cluster = Cluster::found(
+        boxes,
+        "copies",
+        &NODES,
+        |_| String::new(),
+        &layout_of_stores(),
+    )?;
     let addresses: Vec<String> = ["a", "b"]
         .into_iter()
         .map(|name| Ok(format!("{}:{PORT}", boxes.get(name)?.address)))

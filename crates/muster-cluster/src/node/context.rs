@@ -255,6 +255,11 @@ impl Context<'_> {
 
     // --- the cluster --------------------------------------------------------------------------
 
+    /// The endpoint id of the node's present life.
+    pub fn id(&self) -> EndpointId {
+        self.core.id
+    }
+
     /// This node's name.
     pub fn name(&self) -> &NodeName {
         &self.core.node.name

@@ -1,0 +1,124 @@
+//! What has become of log records: workers write numbered ones in all rounds, and in the end all files are read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use muster_bench::boxes::BoxOfOne;
+use muster_frameworks::log_files::{RotatedName, files_of, read_rows};
+use serde::Serialize;
+use serde_json::Value;
+
+/// The stream of numbered records, and how many a worker writes in a second.
+const STREAM: &str = "probe";
+const RATE: u32 = 400;
+
+/// Sections of the layout, and what is set for each worker.
+pub(super) const SECTIONS: &str = "[logging]\nrotation = \"3s\"\n[archive]\nenabled = false\n";
+
+/// The options of a node that writes records.
+pub(super) fn options(role: &str) -> String {
+    if role == "worker" {
+        format!("options = {{ \"probe.rate\" = {RATE} }}\n")
+    } else {
+        String::new()
+    }
+}
+
+/// What lives have had acknowledged, as they were seen last.
+#[derive(Debug, Default)]
+pub(super) struct Acknowledged(BTreeMap<String, u64>);
+
+impl Acknowledged {
+    /// Looks at what the status of all nodes says.
+    pub(super) fn look(&mut self, status: &Value) {
+        let nodes = status["nodes"].as_array().map(Vec::as_slice);
+        for node in nodes.unwrap_or_default() {
+            let report = &node["report"];
+            let count = report["counts"]["records_acknowledged"].as_u64();
+            if let (Some(id), Some(count)) = (report["id"].as_str(), count) {
+                let known = self.0.entry(id.to_owned()).or_default();
+                *known = count.max(*known);
+            }
+        }
+    }
+}
+
+/// What is in the files.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Account {
+    lives: usize,
+    acknowledged: u64,
+    in_files: u64,
+    twice: u64,
+    missing: u64,
+    /// Files that have no final name although everything was stopped.
+    unsettled: usize,
+}
+
+impl Account {
+    pub(super) fn is_good(&self) -> bool {
+        self.twice == 0 && self.missing == 0 && self.in_files > 0
+    }
+
+    pub(super) fn line(&self) -> String {
+        format!(
+            "log records of {} lives: {} acknowledged, {} in the files, {} of them twice, {} acknowledged ones missing; {} files without a final name",
+            self.lives, self.acknowledged, self.in_files, self.twice, self.missing, self.unsettled
+        )
+    }
+}
+
+fn directory(of: &BoxOfOne) -> PathBuf {
+    of.root.join("var/log/muster/current")
+}
+
+/// Reads the files of all boxes, whose nodes have stopped.
+pub(super) fn account<'a>(
+    boxes: impl Iterator<Item = &'a BoxOfOne>,
+    acknowledged: &Acknowledged,
+) -> Result<Account> {
+    let mut account = Account::default();
+    let mut found: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+    for made in boxes {
+        let logs = directory(made);
+        if !logs.is_dir() {
+            continue;
+        }
+        let is_waiting = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| RotatedName::parse(name).is_none())
+        };
+        account.unsettled += files_of(&logs, STREAM)?
+            .iter()
+            .filter(|path| is_waiting(path))
+            .count();
+        read(&logs, &mut found, &mut account)?;
+    }
+    account.lives = found.len();
+    for (life, count) in &acknowledged.0 {
+        let there = found.get(life).map_or(0, |numbers| numbers.len() as u64);
+        // Nodes log other things as well.
+        if let Some(last) = found.get(life).and_then(|numbers| numbers.last()) {
+            let written = last + 1;
+            account.missing += (*count).min(written).saturating_sub(there);
+            account.acknowledged += (*count).min(written);
+        }
+    }
+    Ok(account)
+}
+
+fn read(
+    logs: &Path,
+    found: &mut BTreeMap<String, BTreeSet<u64>>,
+    account: &mut Account,
+) -> Result<()> {
+    for row in read_rows(logs, STREAM)? {
+        let life = row.get("life").context("a record has a life")?;
+        let number = row.get("number").context("a record has a number")?;
+        account.in_files += 1;
+        let numbers = found.entry(life.clone()).or_default();
+        account.twice += u64::from(!numbers.insert(number.parse()?));
+    }
+    Ok(())
+}
