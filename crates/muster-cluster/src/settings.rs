@@ -237,7 +237,7 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
     SettingSpec::choice::<AcknowledgeWhen>(
         "logging.acknowledge",
         "synced",
-        "when a logger acknowledges records: `synced` to its disk, or `written` to the system, which a power failure can lose",
+        "when a logger acknowledges records: `synced` to its disk, `written` to the system, which a power failure can lose, or `never`",
     ),
     SettingSpec::real(
         "input.speed",

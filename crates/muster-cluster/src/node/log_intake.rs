@@ -8,7 +8,7 @@ use muster_wire::zeek::EventRef;
 use muster_wire::{EndpointId, Mono};
 
 use super::log_shipping::OwnLogger;
-use super::logs::LogBatch;
+use super::logs::{BATCH, LogBatch};
 use super::{Effect, NodeLoop, Severity, TroubleCause};
 use crate::delivery::messages::{
     BatchRefusal, DeliveryNote, LogAck, LogRefused, LogSettle, LogSettled, LogVerdict, LoggerState,
@@ -84,7 +84,7 @@ impl NodeLoop {
     /// Tells a node whether this one takes records.
     fn announce_logger_to(&mut self, id: EndpointId) {
         let problem = match &self.core.logging.shipping.own {
-            OwnLogger::None => return,
+            OwnLogger::None | OwnLogger::Silent => return,
             OwnLogger::Takes => None,
             OwnLogger::Fails(problem) => Some(problem.clone()),
         };
@@ -159,8 +159,17 @@ impl NodeLoop {
     }
 
     fn delivered(&mut self, from: EndpointId, batch: LogBatch, note: &DeliveryNote) {
+        // Others than nodes can have records written, and are told nothing. One whose hello is on its way sends it again.
+        if !self.is_from_node(from, BATCH) {
+            return;
+        }
         let now = self.core.clock.now.mono;
-        let arrived = self.log_intake.intake.arrive(note, now);
+        let is_own = note.producer == from.to_string();
+        let arrived = if is_own {
+            self.log_intake.intake.arrive(note, now)
+        } else {
+            Err(Arrival::Malformed)
+        };
         let (arrival, delivery) = match arrived {
             Ok(arrived) => arrived,
             Err(Arrival::Full) => return, // it is sent again
@@ -290,17 +299,21 @@ impl NodeLoop {
         intake.try_at = Some(now.after(intake.wait));
         intake.failed = Some(now);
         self.core.fails(TroubleCause::LogFiles, 1, problem.clone());
-        let before = std::mem::replace(
-            &mut self.core.logging.shipping.own,
-            OwnLogger::Fails(problem),
-        );
-        if before == OwnLogger::Takes {
+        let own = &mut self.core.logging.shipping.own;
+        // Who acknowledges nothing goes on trying.
+        if *own == OwnLogger::Silent {
+            return;
+        }
+        if std::mem::replace(own, OwnLogger::Fails(problem)) == OwnLogger::Takes {
             self.tell_all_of_logger();
         }
     }
 
     /// This logger can write again.
     fn logs_again(&mut self) {
+        if self.core.logging.shipping.own == OwnLogger::Silent {
+            self.core.mends(&TroubleCause::LogFiles);
+        }
         if matches!(self.core.logging.shipping.own, OwnLogger::Fails(_)) {
             self.core.logging.shipping.own = OwnLogger::Takes;
             self.core.mends(&TroubleCause::LogFiles);

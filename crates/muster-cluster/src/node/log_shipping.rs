@@ -2,7 +2,6 @@
 //! until they are acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use bytes::Bytes;
 use muster_data::{Encode, Record};
@@ -18,10 +17,7 @@ use crate::delivery::messages::{
 use crate::delivery::{Candidate, Dispatched, Lost, Numbers, Sending, Shipment, Shipper, Verdict};
 use crate::layout::{Layout, MOST_NODES, Node, NodeName, PoolName};
 use crate::pools::Pools;
-
-/// How long a logger whose hello does not say that it acknowledges may be up without saying it, until it counts as one that
-/// does not.
-const SAYS_WITHIN: Duration = Duration::from_secs(3);
+use crate::settings::AcknowledgeWhen;
 
 /// Inputs wait while so many bytes of records wait for loggers.
 const MANY_BYTES: usize = crate::delivery::SPOOL_BYTES / 2;
@@ -34,9 +30,6 @@ pub(crate) struct Shipping {
     loggers: Vec<NodeName>,
     /// What their lives have said of themselves: what keeps them from writing, if anything does.
     said: BTreeMap<EndpointId, Option<String>>,
-    /// Since when a life is up that has said nothing, and those that have said nothing for long.
-    waited_for: BTreeMap<EndpointId, Mono>,
-    silent: BTreeSet<EndpointId>,
     /// The lives whose hello has said that they acknowledge.
     acknowledging: BTreeSet<EndpointId>,
     /// Whether this node takes records.
@@ -49,14 +42,33 @@ pub(crate) struct Shipping {
     told_zeek_loggers: BTreeSet<(NodeName, String)>,
 }
 
+/// The beginning of what another node says.
+fn clipped(text: &str) -> String {
+    text.chars().take(300).collect()
+}
+
 /// Whether a node takes records itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum OwnLogger {
     /// It is no logger.
     None,
     Takes,
+    /// It takes records and acknowledges nothing.
+    Silent,
     /// It cannot write.
     Fails(String),
+}
+
+impl OwnLogger {
+    fn of(layout: &Layout, node: &Node) -> Self {
+        if !layout.takes_logs(node) {
+            return Self::None;
+        }
+        match node.settings.choice("logging.acknowledge") {
+            AcknowledgeWhen::Synced | AcknowledgeWhen::Written => Self::Takes,
+            AcknowledgeWhen::Never => Self::Silent,
+        }
+    }
 }
 
 /// What a logger is to a producer.
@@ -64,7 +76,7 @@ pub(super) enum OwnLogger {
 enum Standing {
     /// It is out, or does not take records: others are given what it has not acknowledged.
     Out,
-    /// It is in, but out of reach for the moment or has not said yet whether it takes records.
+    /// It is in, but out of reach for the moment.
     Away,
     Usable(EndpointId),
     /// It takes records and acknowledges nothing.
@@ -89,14 +101,8 @@ impl Shipping {
             shipper: Shipper::default(),
             loggers,
             said: BTreeMap::new(),
-            waited_for: BTreeMap::new(),
-            silent: BTreeSet::new(),
             acknowledging: BTreeSet::new(),
-            own: if layout.takes_logs(node) {
-                OwnLogger::Takes
-            } else {
-                OwnLogger::None
-            },
+            own: OwnLogger::of(layout, node),
             usable: BTreeMap::new(),
             is_stale: true,
             told_zeek_loggers: BTreeSet::new(),
@@ -120,22 +126,11 @@ impl Shipping {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Mono> {
-        let silent = self
-            .waited_for
-            .values()
-            .map(|since| since.after(SAYS_WITHIN))
-            .min();
         let due = self.is_stale.then_some(Mono::default());
-        [self.shipper.next_deadline(), silent, due]
+        [self.shipper.next_deadline(), due]
             .into_iter()
             .flatten()
             .min()
-    }
-
-    /// Whether it is known of a life if it acknowledges.
-    fn has_said(&self, life: EndpointId) -> bool {
-        let known = [&self.silent, &self.acknowledging];
-        self.said.contains_key(&life) || known.iter().any(|known| known.contains(&life))
     }
 
     /// All loggers, in order.
@@ -174,6 +169,7 @@ impl NodeCore {
         if life.id == self.id {
             return match self.logging.shipping.own {
                 OwnLogger::Takes => Standing::Usable(life.id),
+                OwnLogger::Silent => Standing::Silent,
                 OwnLogger::None | OwnLogger::Fails(_) => Standing::Out,
             };
         }
@@ -185,8 +181,7 @@ impl NodeCore {
             Some(None) => Standing::Usable(life.id),
             Some(Some(_)) => Standing::Out,
             None if shipping.acknowledging.contains(&life.id) => Standing::Usable(life.id),
-            None if shipping.silent.contains(&life.id) => Standing::Silent,
-            None => Standing::Away,
+            None => Standing::Silent,
         }
     }
 
@@ -323,17 +318,6 @@ impl NodeCore {
         self.logging.shipping.is_stale = false;
         let now = self.clock.now.mono;
         for logger in self.logging.shipping.loggers.clone() {
-            let record = self.members.membership.get(&logger);
-            let life = record.and_then(|record| record.life.as_ref());
-            let shipping = &mut self.logging.shipping;
-            if let Some(life) = life.filter(|life| life.incarnation.is_some() && life.id != self.id)
-                && !shipping.has_said(life.id)
-            {
-                let since = *shipping.waited_for.entry(life.id).or_insert(now);
-                if now.since(since) >= SAYS_WITHIN {
-                    shipping.silent.insert(life.id);
-                }
-            }
             let standing = self.standing(&logger);
             let shipping = &mut self.logging.shipping;
             match standing {
@@ -357,22 +341,16 @@ impl NodeCore {
         let is_up = |id: &EndpointId| membership.name_of(*id).is_some();
         let shipping = &mut self.logging.shipping;
         shipping.said.retain(|id, _| is_up(id));
-        shipping.silent.retain(is_up);
         // The hello may come before the peering.
         if shipping.acknowledging.len() > MOST_NODES {
             shipping.acknowledging.retain(is_up);
         }
-        let mut waited_for = std::mem::take(&mut shipping.waited_for);
-        waited_for.retain(|id, _| is_up(id) && !shipping.has_said(*id));
-        shipping.waited_for = waited_for;
     }
 
     /// Does what is due for records that are on their way.
     pub(super) fn ship_on(&mut self) {
         let now = self.clock.now.mono;
-        let shipping = &self.logging.shipping;
-        let mut waited_for = shipping.waited_for.values();
-        if shipping.is_stale || waited_for.any(|since| now.since(*since) >= SAYS_WITHIN) {
+        if self.logging.shipping.is_stale {
             self.look_at_loggers();
         }
         let shipping = &mut self.logging.shipping;
@@ -429,10 +407,9 @@ impl NodeCore {
 impl NodeLoop {
     /// What this node can do, as its hello says.
     pub(super) fn features(&self) -> u64 {
-        if self.core.logging.shipping.own == OwnLogger::None {
-            0
-        } else {
-            zeek::ACKNOWLEDGES_LOGS
+        match self.core.logging.shipping.own {
+            OwnLogger::None | OwnLogger::Silent => 0,
+            OwnLogger::Takes | OwnLogger::Fails(_) => zeek::ACKNOWLEDGES_LOGS,
         }
     }
 
@@ -476,14 +453,14 @@ impl NodeLoop {
         let Some((logger, state)) = self.said_by_logger::<LoggerState>(from, event) else {
             return;
         };
-        if let Some(problem) = &state.problem {
+        let problem = state.problem.map(|problem| clipped(&problem));
+        if let Some(problem) = &problem {
             let text = || format!("{logger} takes no log records at present: {problem}");
             self.core
                 .report(Severity::Warning, &format!("{logger} takes none"), text);
         }
         let shipping = &mut self.core.logging.shipping;
-        shipping.silent.remove(&from);
-        shipping.said.insert(from, state.problem);
+        shipping.said.insert(from, problem);
         shipping.is_stale = true;
         self.core.ship_on();
     }
@@ -527,11 +504,11 @@ impl NodeLoop {
         let dropped = shipping.shipper.refused(&logger, &numbers, refusal, now);
         if refusal == BatchRefusal::CannotWrite {
             // It says itself when it can again.
-            shipping.said.insert(from, Some(refused.text.clone()));
+            shipping.said.insert(from, Some(clipped(&refused.text)));
             shipping.is_stale = true;
         }
         if refusal == BatchRefusal::Invalid {
-            let text = || format!("{logger} refused log records: {}", refused.text);
+            let text = || format!("{logger} refused log records: {}", clipped(&refused.text));
             self.core.report(Severity::Error, "invalid batch", text);
         }
         self.core.dropped(dropped);

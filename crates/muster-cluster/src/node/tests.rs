@@ -36,7 +36,9 @@ use super::contests::Leave;
 use super::inputs::{LowWatermark, Ready};
 use super::members::Hello;
 use super::*;
-use crate::delivery::messages::{LogAck, LogRefused, LogVerdict, LoggerState};
+use crate::delivery::messages::{
+    LogAck, LogRefused, LogSettle, LogSettled, LogVerdict, LoggerState,
+};
 use crate::hrw::Key;
 use crate::layout::{Layout, PoolName, Role};
 use crate::readiness::{Quorum, ReadyError};

@@ -56,11 +56,14 @@ pub enum AcknowledgeWhen {
     Synced,
     /// When they are written: a failure of the machine can lose them.
     Written,
+    /// Never: nodes keep nothing, and what is with a logger that dies is lost.
+    Never,
 }
 
 crate::choice!(AcknowledgeWhen {
     "synced" => AcknowledgeWhen::Synced,
     "written" => AcknowledgeWhen::Written,
+    "never" => AcknowledgeWhen::Never,
 });
 
 /// How peerings are protected.

@@ -243,7 +243,10 @@ impl Work {
                 } else {
                     BatchRefusal::CannotWrite
                 };
-                self.unsynced(sequence, bytes);
+                // What nobody waits for is written back by the system.
+                if delivery.is_some() {
+                    self.unsynced(sequence, bytes);
+                }
                 self.tell(Outcome::Written {
                     sequence,
                     stream: batch.stream,

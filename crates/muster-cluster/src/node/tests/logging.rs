@@ -137,17 +137,13 @@ fn what_a_logger_cannot_write_goes_to_another() {
     assert_eq!(rig.node.counts().records_invalid.get("rows"), 9);
 }
 
-/// One that says nothing about itself is of a former release, and would never acknowledge.
+/// One whose hello does not say that it acknowledges is of a former release, or was told not to.
 #[test]
-fn a_logger_that_says_nothing_is_not_waited_for() {
+fn nothing_is_kept_for_a_logger_that_does_not_acknowledge() {
     let mut rig = Rig::new("worker-1");
     rig.up("logger-1", 1);
     rig.published();
     rig.act("log 3");
-    rig.pass(Duration::from_millis(2_900));
-    assert_eq!((rig.published(), rig.node.waiting_records()), (vec![], 3));
-    rig.pass(Duration::from_millis(100));
-    rig.published.retain(|(topic, _)| topic.contains("logger"));
     assert_eq!(
         (rig.published(), rig.node.waiting_records()),
         (vec![TO_ONE.to_owned()], 0)
@@ -155,9 +151,15 @@ fn a_logger_that_says_nothing_is_not_waited_for() {
     rig.pass(Duration::from_secs(60));
     assert_eq!(rig.node.counts().batches_repeated, 0);
     assert_eq!(rig.node.counts().records_unacknowledged, 3);
-    rig.receive(1, &LoggerState { problem: None });
-    rig.act("log 3");
-    assert_eq!(rig.node.waiting_records(), 3, "now it does");
+
+    let layout = LAYOUT.replace("[logging]", "[logging]\nacknowledge = \"never\"");
+    let registry = Registry::new().with::<Actor>();
+    let mut logger = Rig::of(&layout, "logger-1", &registry).unwrap();
+    logger.act("log 3");
+    assert_eq!(
+        (logger.batches.len(), logger.node.waiting_records()),
+        (1, 0)
+    );
 }
 
 #[test]
@@ -178,8 +180,9 @@ fn log_records_wait_for_a_logger() {
 fn a_logger_writes_what_it_gets() {
     let (mut worker, batch) = (Rig::new("worker-1"), a_batch());
     let mut logger = Rig::new("logger-1");
+    logger.up("worker-1", 5);
     let input = Input::Message {
-        from: id(7),
+        from: id(5),
         payload: &batch,
     };
     logger.step(input);
@@ -324,10 +327,13 @@ fn a_batch() -> Bytes {
     worker.published.pop().unwrap().1
 }
 
-/// A logger whose files do what the test says.
+/// A logger whose files do what the test says, and which knows the worker.
 fn a_logger() -> Rig {
     let mut logger = Rig::new("logger-1");
     logger.has_files = false;
+    logger.up("worker-1", 5);
+    logger.said();
+    logger.published.clear();
     logger
 }
 
@@ -337,7 +343,7 @@ fn a_logger_acknowledges_what_is_safe() {
     let mut logger = a_logger();
     let arrive = |logger: &mut Rig| {
         logger.published.clear();
-        let (from, payload) = (id(7), &batch[..]);
+        let (from, payload) = (id(5), &batch[..]);
         logger.step(Input::Message { from, payload });
     };
     arrive(&mut logger);
@@ -385,7 +391,7 @@ fn a_logger_that_cannot_write_refuses_until_it_can() {
     logger.up("worker-2", 2);
     logger.published.clear();
     let arrive = |logger: &mut Rig| {
-        let (from, payload) = (id(7), &batch[..]);
+        let (from, payload) = (id(5), &batch[..]);
         logger.step(Input::Message { from, payload });
     };
     arrive(&mut logger);
@@ -415,8 +421,10 @@ fn a_logger_that_cannot_write_refuses_until_it_can() {
         logger.said(),
         ["log files: in order again, after 2 failures"]
     );
-    let topic = format!("zeek/cluster/nodeid/{}/", id(2));
-    assert_eq!(logger.published(), [format!("Muster::logger to {topic}")]);
+    let told = |number| format!("Muster::logger to zeek/cluster/nodeid/{}/", id(number));
+    let mut published = logger.published();
+    published.sort();
+    assert_eq!(published, [told(2), told(5)]);
     arrive(&mut logger);
     assert_eq!(logger.batches.len(), 2);
 }
@@ -426,7 +434,7 @@ fn a_logger_whose_disk_hangs_says_so() {
     let batch = a_batch();
     let mut logger = a_logger();
     logger.step(Input::Message {
-        from: id(7),
+        from: id(5),
         payload: &batch,
     });
     let through = logger.handed;
@@ -452,4 +460,110 @@ fn a_logger_whose_disk_hangs_says_so() {
         ["has [0, 0]"],
         "it is there all the same"
     );
+}
+
+/// Whoever is no node writes records without a number, if at all, and what is said of batches is heard from nodes alone.
+#[test]
+fn a_stranger_takes_no_part() {
+    let batch = a_batch();
+    let mut logger = Rig::new("logger-1");
+    logger.step(Input::Message {
+        from: id(9),
+        payload: &batch,
+    });
+    assert_eq!(
+        (logger.batches.len(), logger.node.undecided_batches()),
+        (0, 0)
+    );
+    // A node that speaks for another one.
+    logger.up("data-1", 2);
+    logger.step(Input::Message {
+        from: id(2),
+        payload: &batch,
+    });
+    assert_eq!(logger.batches.len(), 0);
+    let refused = logger.node.counts().control_events_refused;
+    let state = LoggerState {
+        problem: Some("me".to_owned()),
+    };
+    logger.receive(2, &state);
+    logger.receive(9, &state);
+    assert_eq!(logger.node.counts().control_events_refused, refused + 2);
+}
+
+/// What loggers and producers say may be anything: it costs no panic, and no more memory than what is said has.
+#[test]
+fn what_is_said_of_batches_may_be_anything() {
+    let mut random = muster_test_support::Random::new(7);
+    let mut rig = Rig::new("logger-1");
+    rig.logger_up("logger-2", 1);
+    rig.up("worker-1", 2);
+    rig.act("log 30");
+    for _ in 0..20_000 {
+        let any = |random: &mut muster_test_support::Random| match random.below(5) {
+            0 => u64::MAX,
+            1 => u64::MAX - random.number(3),
+            2 => random.number(70_000),
+            _ => random.number(12),
+        };
+        let pairs = |random: &mut muster_test_support::Random| -> Vec<u64> {
+            let mut pairs: Vec<u64> = (0..random.below(6)).map(|_| any(random)).collect();
+            if random.chance(80) {
+                pairs.sort_unstable();
+            }
+            pairs
+        };
+        let from = u8::try_from(random.below(4)).unwrap();
+        let of = id(u8::try_from(random.below(4)).unwrap());
+        let producer = if random.chance(90) {
+            of.to_string()
+        } else {
+            "nobody".to_owned()
+        };
+        let batches = pairs(&mut random);
+        match random.below(5) {
+            0 => rig.receive(from, &LogAck { producer, batches }),
+            1 => rig.receive(
+                from,
+                &LogRefused {
+                    producer,
+                    batches,
+                    cause: any(&mut random),
+                    text: "no".to_owned(),
+                },
+            ),
+            2 => rig.receive(
+                from,
+                &LogVerdict {
+                    producer,
+                    floor: any(&mut random),
+                    keep: batches,
+                    keep_shared: pairs(&mut random),
+                    strike: pairs(&mut random),
+                    settle: pairs(&mut random),
+                },
+            ),
+            3 => rig.receive(
+                from,
+                &LogSettle {
+                    producer,
+                    node: "worker-1".to_owned(),
+                    batches,
+                },
+            ),
+            _ => rig.receive(
+                from,
+                &LogSettled {
+                    producer,
+                    asked: batches.clone(),
+                    kept: pairs(&mut random),
+                    held: batches,
+                },
+            ),
+        }
+        rig.now.mono = rig.now.mono.after(Duration::from_millis(random.number(50)));
+        rig.published.clear();
+        rig.said.clear();
+    }
+    assert!(rig.node.undecided_batches() < 100);
 }

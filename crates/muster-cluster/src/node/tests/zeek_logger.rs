@@ -310,7 +310,7 @@ proptest! {
             for (topic, payload) in worker.sent() {
                 assert_eq!(topic, "zeek/cluster/node/logger-1/");
                 DataRef::parse(&payload, &muster_data::Limits::default()).unwrap();
-                logger.step(Input::Message { from: id(7), payload: &payload });
+                logger.step(Input::Message { from: id(0), payload: &payload });
             }
             let counts = logger.node.counts();
             assert_eq!((counts.records_refused.total(), counts.events_refused), (0, 0));
