@@ -22,6 +22,9 @@ pub(super) const UNSETTLED: &str = "unsettled";
 /// Where loggers keep their diaries.
 const DIARY: &str = "diary";
 
+/// How long records that nobody waits for may be in memory only.
+const SYNC_EVERY: Duration = Duration::from_secs(5);
+
 /// How many bytes are written to see whether any can be.
 const TRIED: usize = 64 << 10;
 
@@ -98,6 +101,8 @@ pub struct FileSink {
     entries: VecDeque<Entry>,
     /// Files that have rows which are not safe.
     touched: BTreeSet<u64>,
+    /// When it was synced last.
+    synced_at: Timestamp,
     /// Files were created or renamed since the directories were synced.
     has_moved: bool,
     /// What the operator has to know of earlier steps.
@@ -144,6 +149,7 @@ impl FileSink {
             diary: None,
             entries: VecDeque::new(),
             touched: BTreeSet::new(),
+            synced_at: Timestamp::EPOCH,
             has_moved: false,
             remark: None,
             #[cfg(feature = "simulation")]
@@ -332,6 +338,12 @@ impl FileSink {
         failed.map_or(Ok(()), Err)
     }
 
+    /// Whether the last sync was a while ago. A clock that was set does not stop it.
+    fn is_late(&self, wall: Timestamp) -> bool {
+        let since = wall.as_nanos().abs_diff(self.synced_at.as_nanos());
+        u128::from(since) >= SYNC_EVERY.as_nanos()
+    }
+
     fn sync_directories(&mut self) -> Result<(), String> {
         if !std::mem::take(&mut self.has_moved) {
             return Ok(());
@@ -480,6 +492,7 @@ impl LogSink for FileSink {
         if self.diary.is_none() {
             return Ok(());
         }
+        self.synced_at = wall;
         self.sync_files(wall)?;
         self.sync_directories()?;
         if let Some(diary) = &mut self.diary {
@@ -501,7 +514,9 @@ impl LogSink for FileSink {
             self.gone += error.gone();
         }
         let noted = self.note_files();
-        if self.has_moved {
+        // What nobody waits for is made safe as well, a little later.
+        let is_late = !self.touched.is_empty() && self.is_late(wall);
+        if self.has_moved || is_late {
             self.sync(wall)?;
         }
         noted?;

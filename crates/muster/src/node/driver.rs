@@ -238,6 +238,10 @@ impl Driver {
             if self.must_leave {
                 break;
             }
+            if self.log_writer.as_ref().is_some_and(|it| !it.is_running()) {
+                tracing::error!("the thread that writes log files has ended: the node stops");
+                break;
+            }
             self.report(false);
             if !received && !read && !heard {
                 std::thread::park_timeout(self.rest());

@@ -158,6 +158,13 @@ impl LogWriter {
         }
     }
 
+    /// Returns `true` if the thread runs. It ends by itself only if its sink panics.
+    pub(super) fn is_running(&self) -> bool {
+        self.thread
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
+    }
+
     /// Returns what has become of a job, if anything has that was not heard yet.
     pub(super) fn hear(&self) -> Option<Outcome> {
         self.outcomes.try_recv().ok()
