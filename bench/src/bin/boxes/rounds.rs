@@ -60,7 +60,7 @@ pub(crate) fn run(boxes: &Boxes, plan: &Plan) -> Result<bool> {
         if plan.is_json {
             say(&serde_json::to_string(&verdict)?);
         } else {
-            say(&verdict.line(&round));
+            say(&verdict.line());
         }
         acknowledged.look(&boxes.get("a")?.status()?);
         if verdict.well.is_none() {

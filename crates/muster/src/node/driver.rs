@@ -51,8 +51,8 @@ const DELIVERIES: usize = 64;
 /// How many answers to pings may wait for the loop.
 const PONGS: usize = 64;
 
-/// How long what has arrived waits for stores that answer nothing.
-const STORES_PATIENCE: Duration = Duration::from_millis(500);
+/// How long what has arrived waits for stores that answer nothing, or for log files that are not written.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// An input has to wait while a peer's queue is fuller than one in this many parts.
 const BACKLOG_PART: usize = 2;
@@ -155,7 +155,7 @@ pub(crate) struct Driver {
     stores: NodeStores,
     /// The writes refused for want of memory that the loop has heard of.
     told_refused: u64,
-    /// Since when what has arrived waits for the stores, or when they last answered.
+    /// Since when what has arrived waits for the stores or log files, or when they last answered.
     held_since: Option<Instant>,
 }
 
@@ -250,15 +250,16 @@ impl Driver {
         self.drain();
     }
 
-    /// Whether what has arrived waits for the stores: it would make more writes. Whoever sends it is held back by its
-    /// credit meanwhile. A store that answers nothing holds nobody: then writes end with an error.
+    /// Whether what has arrived waits for the stores or the log files: it would make more writes. Whoever sends it is held back by
+    /// its credit meanwhile. A store that answers nothing, or a disk that hangs, holds nobody: then writes end with an error.
     fn is_held_back(&mut self) -> bool {
-        if !self.node.is_behind() {
+        let are_logs_behind = self.log_writer.as_ref().is_some_and(LogWriter::is_behind);
+        if !self.node.is_behind() && !are_logs_behind {
             self.held_since = None;
             return false;
         }
         let since = *self.held_since.get_or_insert_with(Instant::now);
-        since.elapsed() < STORES_PATIENCE
+        since.elapsed() < PATIENCE
     }
 
     /// Takes up new waits for a quorum, and gives up those that nobody waits for any longer.
@@ -385,6 +386,8 @@ impl Driver {
                 refusal,
                 problem,
             } => {
+                // They get on.
+                self.held_since = self.held_since.map(|_| Instant::now());
                 self.step(LoopInput::Written {
                     sequence,
                     refusal,

@@ -158,6 +158,11 @@ impl LogWriter {
         }
     }
 
+    /// Returns `true` if so much waits to be written that whoever brings more should wait.
+    pub(super) fn is_behind(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > MOST_BYTES / 2
+    }
+
     /// Returns `true` if the thread runs. It ends by itself only if its sink panics.
     pub(super) fn is_running(&self) -> bool {
         self.thread

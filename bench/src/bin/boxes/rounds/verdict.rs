@@ -46,7 +46,7 @@ impl Verdict {
         self.lies.is_empty() && self.well.is_some()
     }
 
-    pub(super) fn line(&self, plan: &Round) -> String {
+    pub(super) fn line(&self) -> String {
         let settled = if self.settled_by_itself {
             format!("went on after {:.1} s", self.settled)
         } else {
@@ -64,7 +64,7 @@ impl Verdict {
         let mut line = format!(
             "{:>3}  {:<22} {decided}{settled}; {well}; {} acknowledged, {} failed, {} unknown: {}",
             self.round,
-            plan.to_string(),
+            format!("{} {} {:.1} s", self.fault, self.on, self.seconds),
             self.acknowledged,
             self.failed,
             self.unknown,

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use muster_cluster::node::{Effect, Input as LoopInput, Severity};
+use muster_cluster::node::{
+    BatchRefusal, Effect, Input as LoopInput, LogBatch, LogDelivery, Severity,
+};
 use muster_data::{Encode, Record};
 use muster_wire::counters::DropCause;
 use muster_wire::{Class, EndpointId, Topic, zeek};
@@ -41,11 +43,7 @@ impl Driver {
                         delivery,
                         sequence,
                     } => {
-                        let writer = self.log_writer.as_ref();
-                        if !writer.is_some_and(|it| it.write(batch, delivery, sequence)) {
-                            let now = self.clock.now();
-                            self.node.step(LoopInput::NotTaken { sequence }, now);
-                        }
+                        self.write(batch, delivery, sequence);
                     }
                     Effect::NoteLogs { notes, sequence } => {
                         let writer = self.log_writer.as_ref();
@@ -120,5 +118,27 @@ impl Driver {
                 .publisher
                 .publish_encoded(&topic, Bytes::from(event), Class::Interactive);
         }
+    }
+
+    fn write(&mut self, batch: LogBatch, delivery: Option<LogDelivery>, sequence: u64) {
+        let (now, is_waited_for) = (self.clock.now(), delivery.is_some());
+        let (stream, records) = (batch.stream.clone(), batch.len() as u64);
+        let writer = self.log_writer.as_ref();
+        if writer.is_some_and(|it| it.write(batch, delivery, sequence)) {
+            return;
+        }
+        if is_waited_for {
+            return self.node.step(LoopInput::NotTaken { sequence }, now);
+        }
+        let lost = LoopInput::Written {
+            sequence,
+            refusal: Some(BatchRefusal::CannotWrite),
+            stream: &stream,
+            records: 0,
+            failed: records,
+            gone: 0,
+            problem: Some("too many records wait to be written"),
+        };
+        self.node.step(lost, now);
     }
 }
