@@ -382,7 +382,9 @@ impl Shipper {
         for (first, last) in numbers.ranges().filter(|(first, _)| *first < self.next) {
             known.insert_range(first, last.min(self.next - 1));
         }
-        for number in self.in_question(&known) {
+        // No more can have a meaning at once.
+        let most = usize::try_from(MOST_NUMBERS).unwrap_or(usize::MAX);
+        for number in known.iter().take(most) {
             let Some(shipment) = self.open.get(&number) else {
                 let counts_here = self
                     .shared
@@ -423,12 +425,6 @@ impl Shipper {
             .into_iter()
             .filter_map(|number| self.give(number, logger, now));
         (records, again.collect())
-    }
-
-    /// The numbers of an acknowledgement that are looked at: no more than can have a meaning at once.
-    fn in_question(&self, known: &Numbers) -> Vec<u64> {
-        let most = usize::try_from(MOST_NUMBERS).unwrap_or(usize::MAX);
-        known.iter().take(most).collect()
     }
 
     /// The copy of a logger is the one that counts.
@@ -502,15 +498,14 @@ impl Shipper {
         let other = others
             .find(|other| !shipment.denied.contains(other))
             .cloned();
-        let (next, ask_at) = match other {
-            Some(other) => (other, now),
+        let (next, ask_at) = if let Some(other) = other {
+            (other, now)
+        } else {
             // All whom it was given to have said so. Perhaps one of them has learnt of it since.
-            None => {
-                shipment.denied.clear();
-                let mut others = shipment.given.iter();
-                let other = others.find(|other| *other != logger).unwrap_or(logger);
-                (other.clone(), now.after(ASK_AGAIN))
-            }
+            shipment.denied.clear();
+            let mut others = shipment.given.iter();
+            let other = others.find(|other| *other != logger).unwrap_or(logger);
+            (other.clone(), now.after(ASK_AGAIN))
         };
         shipment.until.get_or_insert(now.after(GO_BACK_FOR));
         shipment.at = Place::Parked(next, ask_at);

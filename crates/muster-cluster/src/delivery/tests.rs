@@ -174,6 +174,7 @@ impl World {
         self.random.number(bound)
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "it is on its way")]
     fn send(&mut self, from: &str, to: &str, message: Message) {
         let times = match self.below(100) {
             chance if chance < self.loss => 0,
@@ -198,7 +199,7 @@ impl World {
                 if self.loggers[logger].is_frozen {
                     self.wire.push((at, from, to, message));
                 } else if self.loggers[logger].is_up {
-                    self.to_logger(logger, &from, message);
+                    self.logger_hears(logger, &from, message);
                 }
             } else if let Some(position) = self
                 .producers
@@ -208,7 +209,7 @@ impl World {
                 if self.producers[position].is_frozen {
                     self.wire.push((at, from, to, message));
                 } else {
-                    self.to_producer(position, &from, message);
+                    self.producer_hears(position, &from, message);
                 }
             }
         }
@@ -229,7 +230,7 @@ impl World {
         }
     }
 
-    fn to_producer(&mut self, position: usize, from: &str, message: Message) {
+    fn producer_hears(&mut self, position: usize, from: &str, message: Message) {
         let now = self.now;
         let logger = NodeName::new(from).unwrap();
         let broken = self.broken;
@@ -263,7 +264,7 @@ impl World {
         note(&mut logger.memory, notes);
     }
 
-    fn to_logger(&mut self, position: usize, from: &str, message: Message) {
+    fn logger_hears(&mut self, position: usize, from: &str, message: Message) {
         let (now, broken) = (self.now, self.broken);
         let me = logger_name(position).to_string();
         match message {

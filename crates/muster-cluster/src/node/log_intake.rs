@@ -138,12 +138,11 @@ impl NodeLoop {
                 return;
             }
         };
-        match note {
-            Some(note) => self.delivered(from, batch, &note),
-            None => {
-                self.core.counts.records_received += batch.len() as u64;
-                self.write_batch(batch);
-            }
+        if let Some(note) = note {
+            self.delivered(from, batch, &note);
+        } else {
+            self.core.counts.records_received += batch.len() as u64;
+            self.write_batch(batch);
         }
     }
 

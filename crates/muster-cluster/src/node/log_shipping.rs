@@ -16,7 +16,7 @@ use crate::delivery::messages::{
 };
 use crate::delivery::{Candidate, Dispatched, Lost, Numbers, Sending, Shipment, Shipper, Verdict};
 use crate::layout::{Layout, MOST_NODES, Node, NodeName, PoolName};
-use crate::pools::Pools;
+use crate::pools::{PoolView, Pools};
 use crate::settings::AcknowledgeWhen;
 
 /// Inputs wait while so many bytes of records wait for loggers.
@@ -94,7 +94,7 @@ impl Shipping {
                 .collect()
         } else {
             let pool = pools.view(&PoolName::logger());
-            let members = pool.into_iter().flat_map(|pool| pool.members());
+            let members = pool.into_iter().flat_map(PoolView::members);
             members.map(|member| member.name.clone()).collect()
         };
         Self {
@@ -386,7 +386,7 @@ impl NodeCore {
     pub(super) fn tell<E: Record + Encode>(&mut self, topic: &muster_wire::Topic, event: &E) {
         let metadata = Metadata::default();
         self.send(topic, Class::Interactive, E::NAME, metadata, |out| {
-            event.encode(out)
+            event.encode(out);
         });
     }
 

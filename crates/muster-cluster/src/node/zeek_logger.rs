@@ -86,7 +86,7 @@ impl Target {
         let mut serial_data = Vec::new();
         put_batch(out, 1 + records.count, |out| {
             put_log_create(out, &create);
-            let rows = DataRef::from_validated(&records.rows).as_vector();
+            let rows = DataRef::from_validated(records.rows).as_vector();
             for row in rows.into_iter().flat_map(|rows| rows.iter()) {
                 let values = row.as_vector().into_iter().flat_map(|row| row.iter());
                 let values = values.zip(&types).map(|(field, ty)| value(field, *ty));

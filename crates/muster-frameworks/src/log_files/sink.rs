@@ -363,7 +363,7 @@ impl FileSink {
         let path = directory.join(".try");
         let tried = std::fs::create_dir_all(&directory).and_then(|()| {
             let file = std::fs::File::create(&path)?;
-            std::io::Write::write_all(&mut &file, &[0; TRIED])?;
+            std::io::Write::write_all(&mut &file, &vec![0; TRIED])?;
             file.sync_all()
         });
         let removed = std::fs::remove_file(&path);

@@ -405,7 +405,7 @@ impl Driver {
             }
             Outcome::Synced(through) => self.step(LoopInput::LogsSynced { through }),
             Outcome::NotSynced(problem) => {
-                self.step(LoopInput::LogsNotSynced { problem: &problem })
+                self.step(LoopInput::LogsNotSynced { problem: &problem });
             }
             Outcome::Problem(problem) => {
                 self.throttle
