@@ -225,6 +225,27 @@ fn what_a_failing_power_has_lost_was_never_written() {
     }
 }
 
+/// What was lost came to count again in the life after the next: the snapshot had it.
+#[test]
+fn what_was_lost_stays_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let (mut killed, _) = sink(directory);
+    write(&mut killed, 0, 0..3, 1);
+    write(&mut killed, 1, 3..6, 1);
+    drop(killed);
+    let path = directory.join("s.l.log");
+    let length = std::fs::metadata(&path).unwrap().len();
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.set_len(length - 2).unwrap();
+    drop(sink(directory));
+    let (mut next, records) = sink(directory);
+    assert_eq!(held(&records), [0]);
+    next.note(Some(&keep(0)), at(20)).unwrap();
+    next.close(at(20)).unwrap();
+    assert_eq!(last(directory), [0, 1, 2]);
+}
+
 #[test]
 fn files_of_former_releases_keep_their_records() {
     let directory = tempfile::tempdir().unwrap();
@@ -310,4 +331,11 @@ fn an_entry_that_is_damaged_costs_itself() {
     }
     next.close(at(20)).unwrap();
     assert_eq!(last(directory).len(), 12, "its producer sends it again");
+    // If it was decided already, nobody does: what is thrown out is put aside.
+    let aside = std::fs::read_dir(directory.join("unsettled")).unwrap();
+    let aside: Vec<_> = aside.map(|it| it.unwrap().path()).collect();
+    assert_eq!(aside.len(), 1);
+    let rows = std::fs::read_to_string(&aside[0]).unwrap();
+    let rows = rows.lines().filter(|line| line.parse::<u64>().is_ok());
+    assert_eq!(rows.count(), 15);
 }

@@ -105,6 +105,8 @@ pub(super) struct FileSnapshot {
     pub(super) frame: u64,
     /// Ranges of bytes that count.
     pub(super) counts: Vec<u64>,
+    /// Entries about it may be lost.
+    pub(super) is_doubtful: bool,
 }
 
 /// A producer in a [`Snapshot`].
@@ -132,6 +134,8 @@ pub(super) struct File {
     pub(super) counts: Numbers,
     /// How many batches in it are undecided.
     pub(super) undecided: usize,
+    /// Entries about it may be lost: what does not count by the diary is put aside.
+    pub(super) is_doubtful: bool,
 }
 
 /// A batch in a file.
@@ -292,6 +296,7 @@ impl Ledger {
                     frame: it.header,
                     counts,
                     undecided: 0,
+                    is_doubtful: false,
                 };
                 self.files.insert(it.file, file);
                 let header = Place {
@@ -420,8 +425,12 @@ impl Ledger {
             .find(|(_, known)| *known == place)
             .map(|(id, _)| *id);
         if let Some(id) = id {
-            self.settle(id);
+            self.batches.remove(&id);
+            if let Some(file) = self.files.get_mut(&place.file) {
+                file.undecided -= 1;
+            }
         }
+        self.unsafe_places.retain(|known| known != place);
         if let Some(file) = self.files.get_mut(&place.file) {
             remove(&mut file.counts, place.offset, place.end);
         }
@@ -464,6 +473,7 @@ impl Ledger {
             end: file.end,
             frame: file.frame,
             counts: file.counts.to_pairs(),
+            is_doubtful: file.is_doubtful,
         });
         let batches = self.batches.iter().map(|(id, place)| {
             let producer = self.producers.get(&id.producer);
@@ -538,6 +548,7 @@ impl Ledger {
                 frame: it.frame,
                 counts: Numbers::from_pairs(&it.counts)?,
                 undecided: 0,
+                is_doubtful: it.is_doubtful,
             };
             ledger.files.insert(it.file, file);
         }

@@ -19,10 +19,14 @@ pub(super) fn settle(
     writer: Option<&str>,
 ) -> io::Result<()> {
     let waits = directory.join(&file.path);
+    let length = fs::metadata(&waits)?.len();
+    // Where the diary was damaged, nothing is thrown away by its word.
+    if file.is_doubtful && !is_all(&file.counts, length) {
+        fs::copy(&waits, waits.with_extension("strange"))?;
+    }
     if file.is_empty() {
         return fs::remove_file(&waits);
     }
-    let length = fs::metadata(&waits)?.len();
     if !is_all(&file.counts, length) {
         rewrite(&waits, &file.counts, length)?;
     }

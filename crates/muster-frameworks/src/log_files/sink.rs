@@ -109,6 +109,8 @@ pub struct FileSink {
     remark: Option<String>,
     #[cfg(feature = "simulation")]
     broken: Option<BrokenRule>,
+    #[cfg(feature = "simulation")]
+    syncs: u64,
 }
 
 /// A rule that is broken on purpose. A test that checks the rule must fail.
@@ -154,7 +156,15 @@ impl FileSink {
             remark: None,
             #[cfg(feature = "simulation")]
             broken: None,
+            #[cfg(feature = "simulation")]
+            syncs: 0,
         })
+    }
+
+    /// Returns how often everything was made safe.
+    #[cfg(feature = "simulation")]
+    pub fn syncs(&self) -> u64 {
+        self.syncs
     }
 
     /// Breaks a rule on purpose.
@@ -227,7 +237,14 @@ impl FileSink {
         std::fs::create_dir_all(&unsettled)
             .map_err(|error| format!("cannot create `{}`: {error}", unsettled.display()))?;
         if found.bad > 0 {
-            self.remark = Some(format!("{} entries of the diary cannot be read", found.bad));
+            self.remark = Some(format!(
+                "{} entries of the diary cannot be read: what they were about is in `{}/*.strange`, if it is not in the log files",
+                found.bad,
+                unsettled.display()
+            ));
+            for file in diary.ledger.files.values_mut() {
+                file.is_doubtful = true;
+            }
         }
         let numbers: Vec<u64> = diary.ledger.files.keys().copied().collect();
         for number in numbers {
@@ -235,7 +252,7 @@ impl FileSink {
                 return Err(error.to_string());
             }
         }
-        check_bytes(&mut diary, &self.config.directory);
+        check_bytes(&mut diary, &self.config.directory)?;
         diary.begin_segment().map_err(|error| error.to_string())?;
         // What is there without a diary was written by former releases.
         if found.is_new {
@@ -266,10 +283,14 @@ impl FileSink {
         if is_in_place {
             std::fs::rename(&path, &waits)?;
         }
-        let Ok(metadata) = std::fs::metadata(&waits) else {
+        let metadata = match std::fs::metadata(&waits) {
+            Ok(metadata) => metadata,
             // It has its final name, or somebody has removed it.
-            let gone = Entry::Gone(super::ledger::Gone { file: number });
-            return diary.write(&gone).map_err(std::io::Error::other);
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let gone = Entry::Gone(super::ledger::Gone { file: number });
+                return diary.write(&gone).map_err(std::io::Error::other);
+            }
+            Err(error) => return Err(error),
         };
         let changed = metadata.modified().map_or(wall, Timestamp::from);
         let closed = Entry::Closed(super::ledger::Closed {
@@ -334,8 +355,13 @@ impl FileSink {
         for number in given_up {
             self.files.give_up(number, wall);
         }
-        self.note_files()?;
-        failed.map_or(Ok(()), Err)
+        let noted = self.note_files();
+        let synced = failed.map_or(noted, Err);
+        if synced.is_err() {
+            // Nothing is marked as safe that was not synced since.
+            self.touched.extend(touched);
+        }
+        synced
     }
 
     /// Whether the last sync was a while ago. A clock that was set does not stop it.
@@ -426,31 +452,39 @@ fn is_of_the_batch(error: &LogFilesError) -> bool {
     )
 }
 
-/// Looks whether what was written last is there: a power failure may have lost it.
-fn check_bytes(diary: &mut Diary, directory: &Path) {
+/// Looks whether what was written last is there: a power failure may have lost it. A file that cannot be read is an error: it is
+/// not known then.
+fn check_bytes(diary: &mut Diary, directory: &Path) -> Result<(), String> {
     let batches = diary.ledger.batches.values().filter(|place| !place.is_safe);
-    let places: Vec<Place> = batches
+    let mut places: Vec<Place> = batches
         .chain(&diary.ledger.unsafe_places)
         .copied()
         .collect();
+    places.sort_by_key(|place| (place.file, place.offset));
     let mut open: Option<(u64, std::fs::File)> = None;
     for place in places {
+        let Some(file) = diary.ledger.files.get(&place.file) else {
+            continue;
+        };
+        let path = directory.join(&file.path);
+        let failed = |error| format!("cannot read `{}`: {error}", path.display());
         if open
             .as_ref()
             .is_none_or(|(number, _)| *number != place.file)
         {
-            let file = diary.ledger.files.get(&place.file);
-            let file = file.and_then(|file| std::fs::File::open(directory.join(&file.path)).ok());
-            open = file.map(|file| (place.file, file));
+            let opened = std::fs::File::open(&path).map_err(failed)?;
+            open = Some((place.file, opened));
         }
-        let is_there = open.as_mut().is_some_and(|(_, file)| {
-            let (offset, end) = (place.offset, place.end);
-            settling::has_checksum(file, offset, end, place.checksum).unwrap_or(false)
-        });
-        if !is_there {
+        let Some((_, file)) = &mut open else {
+            continue;
+        };
+        let (offset, end) = (place.offset, place.end);
+        let is_there = settling::has_checksum(file, offset, end, place.checksum);
+        if !is_there.map_err(failed)? {
             diary.ledger.lost(&place);
         }
     }
+    Ok(())
 }
 
 impl LogSink for FileSink {
@@ -497,6 +531,10 @@ impl LogSink for FileSink {
         self.sync_directories()?;
         if let Some(diary) = &mut self.diary {
             diary.sync()?;
+            #[cfg(feature = "simulation")]
+            {
+                self.syncs += 1;
+            }
             // If it is lost, more is looked at when the next life begins.
             let _ = diary.write(&Entry::Mark);
         }

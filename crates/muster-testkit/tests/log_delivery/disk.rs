@@ -1,19 +1,20 @@
 //! A logger's real files on a disk that can lose what was not synced.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use muster_cluster::node::{LogBatch, LogDelivery, LogNotes, LogSink, ProducerRecord, Written};
 use muster_data::Timestamp;
-use muster_frameworks::log_files::{FileSink, LogFilesConfig};
+use muster_frameworks::log_files::{FileSink, LogFilesConfig, RotatedName};
 use muster_test_support::Random;
 
 use super::Broken;
 
-/// What a disk has of each file for certain, in bytes.
-type Synced = BTreeMap<PathBuf, u64>;
+/// What a disk has of each file for certain, in bytes. A file is known by its inode, whatever its name is.
+type Synced = BTreeMap<u64, u64>;
 
 /// The disks of all loggers.
 #[derive(Clone, Default)]
@@ -38,14 +39,13 @@ fn files_below(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-fn lengths(directory: &Path) -> Synced {
+fn files(directory: &Path) -> Vec<(PathBuf, Metadata)> {
     let mut found = Vec::new();
     files_below(directory, &mut found);
-    let lengths = found.into_iter().map(|path| {
-        let length = fs::metadata(&path).map_or(0, |metadata| metadata.len());
-        (path, length)
-    });
-    lengths.collect()
+    let files = found.into_iter();
+    files
+        .filter_map(|path| Some((path.clone(), fs::metadata(path).ok()?)))
+        .collect()
 }
 
 impl Disks {
@@ -53,9 +53,18 @@ impl Disks {
     pub(crate) fn power_fails(&self, directory: &Path, random: &mut Random) {
         let disks = self.0.lock().unwrap();
         let synced = disks.get(directory).cloned().unwrap_or_default();
-        for (path, length) in lengths(directory) {
-            // Names are safe: only what is in the files is lost.
-            let safe = synced.get(&path).copied().unwrap_or(0).min(length);
+        for (path, metadata) in files(directory) {
+            // Names are safe, and so is what has a final one: only what is in other files is lost.
+            let name = path.file_name().and_then(|name| name.to_str());
+            if name.and_then(RotatedName::parse).is_some() {
+                continue;
+            }
+            let length = metadata.len();
+            let safe = synced
+                .get(&metadata.ino())
+                .copied()
+                .unwrap_or(0)
+                .min(length);
             let kept = safe + random.number(length - safe + 1);
             if kept < length {
                 let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
@@ -81,7 +90,9 @@ impl Watched {
     }
 
     fn is_synced(&self) {
-        let lengths = lengths(&self.directory);
+        let lengths = files(&self.directory).into_iter();
+        let lengths = lengths.map(|(_, metadata)| (metadata.ino(), metadata.len()));
+        let lengths = lengths.collect();
         let mut disks = self.disks.0.lock().unwrap();
         disks.insert(self.directory.clone(), lengths);
     }
@@ -117,7 +128,12 @@ impl LogSink for Watched {
     }
 
     fn tick(&mut self, wall: Timestamp) -> Result<(), String> {
-        self.sink.tick(wall)
+        let before = self.sink.syncs();
+        let ticked = self.sink.tick(wall);
+        if self.sink.syncs() != before {
+            self.is_synced();
+        }
+        ticked
     }
 
     fn close(&mut self, wall: Timestamp) -> Result<(), String> {

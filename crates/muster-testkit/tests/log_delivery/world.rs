@@ -208,9 +208,22 @@ impl World {
         }
         world.look();
         world.check_settled()?;
-        // What is in current files gets its final name.
-        world.cluster.stop_all();
-        world.check_files()
+        // What is in current files gets its final name. If somebody has ended before he could say what counts, the next lives settle it.
+        let ended = world.nodes.iter();
+        let ended = ended.map(|node| (node.clone(), world.cluster.life(node)));
+        let ended: Vec<(String, u64)> = ended.collect();
+        for _ in 0..3 {
+            world.cluster.stop_all();
+            if world.check_names().is_ok() {
+                break;
+            }
+            for node in &world.nodes {
+                world.cluster.restart(node);
+            }
+            world.cluster.run_for(Duration::from_secs(30));
+        }
+        world.check_names()?;
+        world.check_files(&ended)
     }
 
     fn is_calm(&self) -> bool {
@@ -298,10 +311,8 @@ impl World {
         Ok(())
     }
 
-    /// Reads what all loggers have in files with final names.
-    fn check_files(&self) -> Result<Account, String> {
-        let mut rows: BTreeMap<(String, u64), BTreeSet<u64>> = BTreeMap::new();
-        let mut in_files = 0;
+    /// Every file has its final name.
+    fn check_names(&self) -> Result<(), String> {
         for logger in &self.loggers {
             let directory = directory_of(self.directory.path(), logger);
             for entry in std::fs::read_dir(&directory)
@@ -324,6 +335,16 @@ impl World {
                 let file = file.display();
                 return Err(format!("L: {logger} has {file} without a final name"));
             }
+        }
+        Ok(())
+    }
+
+    /// Reads what all loggers have in files with final names.
+    fn check_files(&self, ended: &[(String, u64)]) -> Result<Account, String> {
+        let mut rows: BTreeMap<(String, u64), BTreeSet<u64>> = BTreeMap::new();
+        let mut in_files = 0;
+        for logger in &self.loggers {
+            let directory = directory_of(self.directory.path(), logger);
             let found = read_rows(&directory, "rows").map_err(|error| error.to_string())?;
             for row in found {
                 let field = |name: &str| row.get(name).cloned().unwrap_or_default();
@@ -349,8 +370,7 @@ impl World {
             let unsettled = counts.records_unsettled.total();
             counts.records_dropped.total() + counts.records_invalid.total() + unsettled
         });
-        for node in &self.nodes {
-            let key = (node.clone(), self.cluster.life(node));
+        for key in ended.iter().cloned() {
             let written = self.next.get(&key).copied().unwrap_or(0);
             let found = rows.get(&key).map_or(0, |rows| rows.len() as u64);
             if found + dropped < written {
