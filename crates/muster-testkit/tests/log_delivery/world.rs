@@ -370,11 +370,11 @@ impl World {
             let unsettled = counts.records_unsettled.total();
             counts.records_dropped.total() + counts.records_invalid.total() + unsettled
         });
-        for key in ended.iter().cloned() {
-            let written = self.next.get(&key).copied().unwrap_or(0);
-            let found = rows.get(&key).map_or(0, |rows| rows.len() as u64);
+        for key in ended {
+            let written = self.next.get(key).copied().unwrap_or(0);
+            let found = rows.get(key).map_or(0, |rows| rows.len() as u64);
             if found + dropped < written {
-                let acknowledged = self.acknowledged.get(&key);
+                let acknowledged = self.acknowledged.get(key);
                 return Err(format!(
                     "LOST: of {key:?} {found} of {written}, {acknowledged:?} acknowledged, {dropped} dropped"
                 ));
