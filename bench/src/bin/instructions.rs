@@ -25,10 +25,10 @@ const MANY: u64 = 220_000;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The most user instructions of a message in the publisher's process, and in the subscriber's. How often a task rests
-/// in between, which is some of it, does depend on what else runs: 820 to 910 were seen of the publisher, 950 to 1,010
-/// of the subscriber.
+/// in between, which is some of it, does depend on what else runs, and on the machine: 820 to 910 were seen of the publisher, 950 to
+/// 1,025 of the subscriber.
 const PUBLISHER: f64 = 950.0;
-const SUBSCRIBER: f64 = 1_000.0;
+const SUBSCRIBER: f64 = 1_060.0;
 
 /// How often a check measures until a figure is within its bound: other work of the machine only ever adds.
 const ATTEMPTS: u32 = 5;
