@@ -260,6 +260,11 @@ impl Intake {
         self.look_at = (self.held > 0).then_some(now);
     }
 
+    /// Returns `true` if something of a producer is remembered.
+    pub(crate) fn knows(&self, producer: EndpointId) -> bool {
+        self.windows.contains_key(&producer)
+    }
+
     /// Returns the number of batches that are here and not decided.
     pub(crate) fn undecided(&self) -> usize {
         self.held

@@ -288,7 +288,12 @@ impl NodeLoop {
 
     /// This logger cannot write: others take its share until it can.
     fn fails_to_log(&mut self, problem: String, now: Mono) {
+        let is_known = matches!(self.core.logging.shipping.own, OwnLogger::Fails(_));
         let intake = &mut self.log_intake;
+        if is_known && intake.try_at.is_some() {
+            // What was handed over before fails as well: that is no other attempt.
+            return;
+        }
         let is_quick = intake.failed.is_none_or(|at| now.since(at) >= WELL_FOR);
         intake.wait = if is_quick {
             TRY_AGAIN
@@ -452,6 +457,8 @@ impl NodeLoop {
         let found = intake.look(&around, now);
         self.log_intake.intake = intake;
         self.log_intake.away = away.into_inner();
+        let intake = &self.log_intake.intake;
+        self.log_intake.away.retain(|id, _| intake.knows(*id));
         self.acknowledge(found.batches);
         for (logger, question) in found.questions {
             let name = NodeName::new(&logger).ok();

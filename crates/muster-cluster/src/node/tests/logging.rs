@@ -567,3 +567,15 @@ fn what_is_said_of_batches_may_be_anything() {
     }
     assert!(rig.node.undecided_batches() < 100);
 }
+
+/// Each of the batches that were on their way had doubled the time until the logger tried again.
+#[test]
+fn batches_that_fail_together_are_one_failure() {
+    let mut logger = a_logger();
+    for sequence in 0..20 {
+        logger.step(written_as(sequence, Some(BatchRefusal::CannotWrite)));
+    }
+    logger.said();
+    logger.pass(Duration::from_secs(1));
+    assert_eq!(logger.said(), ["try to write"]);
+}
