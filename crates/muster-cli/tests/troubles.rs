@@ -362,7 +362,7 @@ impl<'a> OnSmallDisk<'a> {
         let mut command = Command::new("unshare");
         command
             .args(["--mount", "--propagation", "private", "sh", "-c"])
-            .arg("mount -t tmpfs -o size=256k muster state && exec \"$0\" run --tied")
+            .arg("mount -t tmpfs -o size=4m muster state && exec \"$0\" run --tied")
             .arg(env!("CARGO_BIN_EXE_muster"))
             .current_dir(directory)
             .stdin(Stdio::null());
