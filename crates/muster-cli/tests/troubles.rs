@@ -470,7 +470,8 @@ fn a_full_disk_is_told_until_there_is_room() {
             for entry in std::fs::read_dir(disk.path(directory)).ok()? {
                 let path = entry.ok()?.path();
                 let name = path.file_name()?.to_str()?;
-                if name.starts_with("known_hosts") && name.ends_with(".log") {
+                let is_log = path.extension() == Some("log".as_ref());
+                if name.starts_with("known_hosts") && is_log {
                     let text = std::fs::read_to_string(&path).ok()?;
                     let found = text.lines().filter_map(|line| line.split('\t').nth(1));
                     hosts.extend(
