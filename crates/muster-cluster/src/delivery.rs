@@ -32,3 +32,6 @@ pub use numbers::Numbers;
 pub(crate) use shipper::{
     Candidate, Dispatched, Lost, SPOOL_BYTES, Sending, Shipment, Shipper, Verdict,
 };
+
+/// The numbers between a producer's first open batch and the next one: loggers remember what they have of so many.
+const MOST_NUMBERS: u64 = 65_536;

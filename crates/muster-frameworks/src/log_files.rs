@@ -5,8 +5,9 @@
 //! `known_hosts.logger-1.log` where the writer has a name; a rotated one has the times of its beginning and its end in
 //! its name, `known_hosts.logger-1.2018-03-24-17-00-00-18-00-00.log`. All times in names and headers are UTC.
 //!
-//! What is in a file stays there: no file is ever truncated to less than its complete rows, continued by another life,
-//! or replaced by another file. Only one writer of a name may write to a directory at a time.
+//! What is in a file with a final name stays there: no such file is truncated to less than its complete rows, continued by another
+//! life, or replaced by another file. With a diary, a rotated file waits in `unsettled` for its final name until it is clear what of
+//! it counts here. Only one writer of a name may write to a directory at a time.
 //!
 //! [`FileSink`] makes them the `log_sink` of a node, and [`SETTINGS`] are the settings that a layout may have for
 //! them.

@@ -5,19 +5,14 @@ use std::time::Duration;
 
 use muster_wire::{EndpointId, Mono};
 
-use super::Numbers;
-use super::messages::{
-    DeliveryNote, LogSettle, LogSettled, LogVerdict, is_node, numbers, producer,
-};
+use super::messages::{DeliveryNote, LogSettle, LogSettled, LogVerdict, is_node, producer};
+use super::{MOST_NUMBERS, Numbers};
 
 /// The producers that are known. One that has nothing undecided is forgotten for a new one, the longest unheard first.
 const MOST_PRODUCERS: usize = 4096;
 
 /// The batches of all producers together that are here and not decided.
 const MOST_HELD: usize = 1 << 20;
-
-/// How far the number of a batch may be ahead of its producer's first open one.
-const MOST_NUMBERS: u64 = 65_536;
 
 /// How often a logger looks at what is not decided.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -396,7 +391,7 @@ impl Intake {
     }
 
     /// What has this number could not be written, and nothing of it is in a file. Returns the batch, if it is one.
-    pub(crate) fn not_written(&mut self, sequence: u64) -> Option<BatchId> {
+    pub(crate) fn not_written(&mut self, sequence: u64, now: Mono) -> Option<BatchId> {
         let (_, behind) = self.unsafe_since.remove(&sequence)?;
         match behind {
             Behind::Batch(id) => {
@@ -404,18 +399,17 @@ impl Intake {
                 return Some(id);
             }
             // Whoever waits for an answer asks again.
-            Behind::Note(notes) | Behind::Promise(notes, ..) => self.again.push(notes),
+            Behind::Note(notes) | Behind::Promise(notes, ..) => {
+                self.again.push(notes);
+                self.look_at.get_or_insert(now.after(LOOK_EVERY));
+            }
             Behind::Nothing => {}
         }
         None
     }
 
     /// A batch that has arrived is not taken.
-    pub(crate) fn refuse(&mut self, id: BatchId) {
-        self.forget(id);
-    }
-
-    fn forget(&mut self, id: BatchId) {
+    pub(crate) fn forget(&mut self, id: BatchId) {
         let window = self.windows.get_mut(&id.producer);
         if window.is_some_and(|window| window.held.remove(&id.number).is_some()) {
             self.held -= 1;
@@ -480,7 +474,7 @@ impl Intake {
             &verdict.strike,
             &verdict.settle,
         ]
-        .map(|pairs| numbers(pairs));
+        .map(|pairs| Numbers::from_pairs(pairs));
         let (keep, keep_shared, strike, settle) = (keep?, keep_shared?, strike?, settle?);
         let window = self.windows.get_mut(&id)?;
         window.raise_floor(verdict.floor);
@@ -556,7 +550,7 @@ impl Intake {
         now: Mono,
     ) -> Option<(u64, LogNotes)> {
         let id = producer(&question.producer).filter(|_| is_node(&question.node))?;
-        let asked = numbers(&question.batches)?;
+        let asked = Numbers::from_pairs(&question.batches)?;
         if asked.len() > MOST_NUMBERS {
             return None;
         }
@@ -594,9 +588,9 @@ impl Intake {
     pub(crate) fn answered(&mut self, me: &str, from: &str, answer: &LogSettled) -> Option<()> {
         let id = producer(&answer.producer)?;
         let (asked, kept, held) = (
-            numbers(&answer.asked)?,
-            numbers(&answer.kept)?,
-            numbers(&answer.held)?,
+            Numbers::from_pairs(&answer.asked)?,
+            Numbers::from_pairs(&answer.kept)?,
+            Numbers::from_pairs(&answer.held)?,
         );
         let settling = self.windows.get_mut(&id)?.settling.as_mut()?;
         if settling
@@ -689,7 +683,8 @@ impl Intake {
         for notes in &found.notes {
             self.decide(notes);
         }
-        self.look_at = (self.held > 0).then(|| now.after(LOOK_EVERY));
+        let is_needed = self.held > 0 || !self.again.is_empty();
+        self.look_at = is_needed.then(|| now.after(LOOK_EVERY));
         found
     }
 

@@ -5,7 +5,6 @@
 use muster_data::Record;
 use muster_wire::EndpointId;
 
-use super::Numbers;
 use crate::layout::LONGEST_NAME;
 
 /// What a batch carries behind its records, if it is to be acknowledged.
@@ -136,9 +135,4 @@ pub(super) fn producer(text: &str) -> Option<EndpointId> {
 /// Returns `true` if a text may be a node's name.
 pub(super) fn is_node(name: &str) -> bool {
     !name.is_empty() && name.len() <= LONGEST_NAME
-}
-
-/// Reads ranges of numbers.
-pub(super) fn numbers(pairs: &[u64]) -> Option<Numbers> {
-    Numbers::from_pairs(pairs)
 }

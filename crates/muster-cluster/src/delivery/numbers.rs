@@ -24,11 +24,6 @@ impl Numbers {
         lengths.fold(0, u64::saturating_add)
     }
 
-    /// Returns how many ranges of consecutive numbers there are.
-    pub fn range_count(&self) -> usize {
-        self.0.len()
-    }
-
     /// Returns `true` if a number is among them.
     pub fn contains(&self, number: u64) -> bool {
         let range = self.0.range(..=number).next_back();

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use muster_wire::Mono;
 
-use super::Numbers;
 use super::messages::BatchRefusal;
+use super::{MOST_NUMBERS, Numbers};
 use crate::layout::NodeName;
 
 /// The batches that one logger may have been given and not acknowledged, and their bytes.
@@ -15,9 +15,6 @@ const MOST_BYTES_IN_FLIGHT: usize = 16 << 20;
 
 /// The bytes of all batches that are open. What is produced beyond is dropped, and counted.
 pub(crate) const SPOOL_BYTES: usize = 64 << 20;
-
-/// The numbers between the first open batch and the next one: loggers remember what they have of so many.
-const MOST_NUMBERS: u64 = 65_536;
 
 /// How long a logger that says nothing is waited for before its oldest batch is sent again; twice as long each time.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -330,7 +327,6 @@ impl Shipper {
     fn close(&mut self, number: u64) -> Option<Shipment> {
         self.take_back(number);
         let shipment = self.open.remove(&number)?;
-        self.waiting.remove(&number);
         self.bytes -= shipment.rows.len();
         self.records -= shipment.records;
         Some(shipment)

@@ -242,7 +242,7 @@ pub struct Written {
     pub gone: u64,
     /// What went wrong, with the file's name. If all records were written, it may be about rotating.
     pub problem: Option<String>,
-    /// Whether another logger could write what was not written. Only a problem of the batch itself is one of every logger.
+    /// Whether what was not written is refused for a problem of the batch itself, so that no logger can write it.
     pub is_invalid: bool,
 }
 

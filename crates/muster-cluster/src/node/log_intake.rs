@@ -187,7 +187,7 @@ impl NodeLoop {
             Arrival::New => {
                 if let OwnLogger::Fails(problem) = &self.core.logging.shipping.own {
                     let problem = problem.clone();
-                    self.log_intake.intake.refuse(id);
+                    self.log_intake.intake.forget(id);
                     let cause = BatchRefusal::CannotWrite;
                     return self.refuse(id.producer, &numbers, cause, problem);
                 }
@@ -240,7 +240,7 @@ impl NodeLoop {
             return;
         };
         let problem = problem.unwrap_or("its files cannot be written").to_owned();
-        let id = self.log_intake.intake.not_written(sequence);
+        let id = self.log_intake.intake.not_written(sequence, now);
         if let Some(id) = id {
             let numbers: Numbers = [id.number].into_iter().collect();
             self.refuse(id.producer, &numbers, refusal, problem.clone());
@@ -252,7 +252,8 @@ impl NodeLoop {
 
     /// The files have no room for a batch or a note. Whoever has sent it asks again.
     pub(super) fn batch_not_taken(&mut self, sequence: u64) {
-        self.log_intake.intake.not_written(sequence);
+        let now = self.core.clock.now.mono;
+        self.log_intake.intake.not_written(sequence, now);
         self.core.counts.batches_delayed += 1;
     }
 
@@ -372,6 +373,10 @@ impl NodeLoop {
         let Some(logger) = self.other_logger(from) else {
             return;
         };
+        // Who cannot write cannot promise either. It is asked again.
+        if matches!(self.core.logging.shipping.own, OwnLogger::Fails(_)) {
+            return;
+        }
         let asked = event.arguments().to::<LogSettle>().ok();
         let asked =
             asked.and_then(|asked| self.log_intake.intake.asked(logger.as_str(), &asked, now));

@@ -10,7 +10,7 @@ use muster_spool::{
 use super::ledger::Opened as FileOpened;
 use super::ledger::{Closed, Decided, Entry, Gone, Ledger, Snapshot, Written};
 
-/// The kinds of records. Those of later releases are passed over.
+/// The kinds of records. Those of later releases are passed over, and count as such that cannot be read.
 mod kind {
     pub(super) const SNAPSHOT: u8 = 1;
     pub(super) const OPENED: u8 = 2;
@@ -109,11 +109,14 @@ impl Diary {
             records,
             bad,
             segments,
+            unreadable,
             ..
         } = opened;
+        // A torn end was never safe: nothing that was said depends on it.
+        let damaged = bad.checksum + bad.length + unreadable.len() as u64;
         let found = FoundDiary {
-            is_new: records == 0 && segments == 0,
-            bad: bad.total() + unread,
+            is_new: records == 0 && segments == 0 && unreadable.is_empty(),
+            bad: damaged + unread,
         };
         let diary = Self {
             directory: directory.to_owned(),
@@ -176,10 +179,14 @@ impl Diary {
 
     /// Begins anew where the directory was removed: what is known is written again.
     pub(super) fn revive(&mut self) -> Result<(), JournalError> {
-        if self.directory.is_dir() && self.journal.bytes() > 0 {
-            return self.begin_segment();
+        // In the directory that it was opened in, the journal goes on. Another one may be in its place.
+        let gone_on = self.begin_segment();
+        if gone_on.is_ok() {
+            return gone_on;
         }
-        let files = DiskFiles::open(&self.directory)?;
+        let Ok(files) = DiskFiles::open(&self.directory) else {
+            return gone_on;
+        };
         let (journal, _) = Journal::open(files, self.config.clone(), |_| {})?;
         self.journal = journal;
         self.begin_segment()

@@ -282,12 +282,19 @@ fn two_processes_cannot_keep_one_diary() {
 
 #[test]
 fn a_directory_that_was_removed_costs_what_was_in_it_and_nothing_more() {
+    removed(|_| {});
+    // Somebody has made another one in its place.
+    removed(|logs| std::fs::create_dir_all(logs.join("diary/l")).unwrap());
+}
+
+fn removed(then: impl Fn(&Path)) {
     let directory = tempfile::tempdir().unwrap();
     let logs = directory.path().join("logs");
     let (mut sink, _) = sink(&logs);
     write(&mut sink, 0, 0..3, 1);
     sink.sync(at(1)).unwrap();
     std::fs::remove_dir_all(&logs).unwrap();
+    then(&logs);
     // It is noticed, and nothing is said to be safe that is not.
     let written = sink.write(&batch(3..6), Some(&delivery(1)), at(2));
     assert_eq!(written.gone, 3, "{:?}", written.problem);

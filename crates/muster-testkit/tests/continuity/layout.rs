@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use muster_test_support::Random;
 
+use super::trouble::layout_of;
+
 /// What a run uses.
 pub(crate) struct Plan {
     pub(crate) text: String,
@@ -35,16 +37,7 @@ pub(crate) fn draw(random: &mut Random) -> Plan {
     if random.chance(60) {
         nodes.push(("worker", "worker", boxes[random.below(boxes.len())]));
     }
-    let mut text = String::new();
-    for (name, role, of_box) in &nodes {
-        let _ = writeln!(
-            text,
-            "[[node]]\nname = \"{name}\"\nrole = \"{role}\"\nbox = \"{of_box}\""
-        );
-    }
-    for (at, of_box) in boxes.iter().chain(&["witness"]).enumerate() {
-        let _ = writeln!(text, "[box.{of_box}]\naddress = \"10.0.0.{at}\"");
-    }
+    let mut text = layout_of(&nodes, boxes);
     if boxes.len() == 3 && random.chance(40) {
         let store = STORES[random.below(STORES.len())];
         let min_copies = 1 + random.below(2);

@@ -15,7 +15,7 @@ use muster_testkit::Cluster;
 
 use super::Broken;
 use super::disk::{Disks, Watched};
-use super::trouble::{Counts, Troubles};
+use super::trouble::{Counts, Troubles, layout_of};
 
 /// A record. No two are equal.
 #[derive(Debug, Clone, PartialEq, Record)]
@@ -120,16 +120,7 @@ impl World {
         if boxes.len() == 3 {
             nodes.push(("logger-3", "logger", "c"));
         }
-        let mut text = String::new();
-        for (name, role, of_box) in &nodes {
-            let _ = writeln!(
-                text,
-                "[[node]]\nname = \"{name}\"\nrole = \"{role}\"\nbox = \"{of_box}\""
-            );
-        }
-        for (at, of_box) in boxes.iter().chain(&["witness"]).enumerate() {
-            let _ = writeln!(text, "[box.{of_box}]\naddress = \"10.0.0.{at}\"");
-        }
+        let mut text = layout_of(&nodes, boxes);
         let batch = [3, 20, 400][random.below(3)];
         let _ = writeln!(
             text,

@@ -1,5 +1,6 @@
 //! What goes wrong, one box at a time, and how it ends.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use muster_test_support::Random;
@@ -7,6 +8,21 @@ use muster_testkit::Cluster;
 
 fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
+}
+
+/// The layout of nodes, with their names, roles and boxes, and of these boxes and a witness.
+pub(crate) fn layout_of(nodes: &[(&str, &str, &str)], boxes: &[&str]) -> String {
+    let mut text = String::new();
+    for (name, role, of_box) in nodes {
+        let _ = writeln!(
+            text,
+            "[[node]]\nname = \"{name}\"\nrole = \"{role}\"\nbox = \"{of_box}\""
+        );
+    }
+    for (at, of_box) in boxes.iter().chain(&["witness"]).enumerate() {
+        let _ = writeln!(text, "[box.{of_box}]\naddress = \"10.0.0.{at}\"");
+    }
+    text
 }
 
 /// What has gone wrong so far.

@@ -1,6 +1,7 @@
 //! Log records: in batches, to loggers, into files.
 
 use super::*;
+use crate::delivery::messages::DeliveryNote;
 
 const TO_ONE: &str = "Muster::log_batch to zeek/cluster/node/logger-1/";
 const TO_TWO: &str = "Muster::log_batch to zeek/cluster/node/logger-2/";
@@ -462,6 +463,45 @@ fn a_logger_whose_disk_hangs_says_so() {
     );
 }
 
+/// A producer skips numbers, or says that batches are open which it has not made.
+#[test]
+fn numbers_that_cannot_be_are_refused() {
+    let rows = [0_u64, 0];
+    let mut logger = a_logger();
+    for (number, floor, taken) in [
+        (7, 3, 1),
+        (3, 7, 1),
+        (70_000, 3, 1),
+        (u64::MAX, 3, 1),
+        (8, 3, 2),
+    ] {
+        let note = DeliveryNote {
+            node: "worker-1".to_owned(),
+            producer: id(5).to_string(),
+            number,
+            floor,
+        };
+        let mut payload = Vec::new();
+        zeek::put_event(&mut payload, logs::BATCH, Metadata::default(), |out| {
+            muster_data::encode::vector_header(out, 4);
+            "rows".encode(out);
+            Vec::<Column>::new().encode(out);
+            rows[..0].encode(out);
+            note.encode(out);
+        });
+        logger.step(Input::Message {
+            from: id(5),
+            payload: &payload,
+        });
+        assert_eq!(
+            logger.node.undecided_batches(),
+            taken,
+            "{number} from {floor}"
+        );
+    }
+    assert_eq!(logger.node.counts().events_refused, 3);
+}
+
 /// Whoever is no node writes records without a number, if at all, and what is said of batches is heard from nodes alone.
 #[test]
 fn a_stranger_takes_no_part() {
@@ -578,4 +618,34 @@ fn batches_that_fail_together_are_one_failure() {
     logger.said();
     logger.pass(Duration::from_secs(1));
     assert_eq!(logger.said(), ["try to write"]);
+}
+
+/// What was decided was never in the diary where the files had no room for the note: a file waited for its name for ever.
+#[test]
+fn a_note_that_was_not_taken_is_made_again() {
+    let batch = a_batch();
+    let mut logger = a_logger();
+    logger.step(Input::Message {
+        from: id(5),
+        payload: &batch,
+    });
+    let through = logger.handed;
+    logger.step(written_as(through, None));
+    logger.step(Input::LogsSynced { through });
+    let keep = LogVerdict {
+        producer: id(5).to_string(),
+        floor: 1,
+        keep: vec![0, 0],
+        keep_shared: Vec::new(),
+        strike: Vec::new(),
+        settle: Vec::new(),
+    };
+    logger.receive(5, &keep);
+    let note = logger.handed;
+    assert_eq!((note, logger.node.undecided_batches()), (through + 1, 0));
+    // Nothing else has to be looked at any more.
+    logger.pass(Duration::from_secs(2));
+    logger.step(Input::NotTaken { sequence: note });
+    logger.pass(Duration::from_secs(1));
+    assert_eq!(logger.handed, note + 1);
 }
