@@ -134,6 +134,7 @@ async fn start(
         input,
         tls: Tls::Off,
         exposure: Exposure::Guarded,
+        spool: None,
         base: PathBuf::from("."),
     };
     Ok(Node::start(config).await?)

@@ -17,21 +17,30 @@
 //! What follows: *a file with a final name has a record once, over all loggers; an acknowledged record is in one of them,
 //! or will be.* The diary beside the files keeps what a logger needs for that when it begins anew.
 
+mod batch;
 mod intake;
 pub(crate) mod messages;
 mod numbers;
 mod shipper;
+mod spool;
 
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use batch::tests::batch as batch_of;
+pub use batch::{Batch, StreamHead};
 pub(crate) use intake::{Arrival, Intake, Surroundings};
 pub use intake::{BatchId, LogDelivery, LogNotes, ProducerRecord};
 pub use messages::BatchRefusal;
 pub use numbers::Numbers;
 pub(crate) use shipper::{
-    Candidate, Dispatched, Lost, SPOOL_BYTES, Sending, Shipment, Shipper, Verdict,
+    Candidate, Dispatched, Dropped, LARGE_BATCH, Lost, MEMORY_BYTES, Sending, Shipment, Shipper,
+    SpoolHealth, Verdict,
 };
+#[cfg(any(test, feature = "simulation"))]
+pub use spool::ModelHome;
+pub use spool::{LeftBatch, Leftover, Spool, SpoolHome, SpoolOrder, SpoolOutcome, SpoolPlace};
 
 /// The numbers between a producer's first open batch and the next one: loggers remember what they have of so many.
 const MOST_NUMBERS: u64 = 65_536;

@@ -66,7 +66,7 @@ pub use readiness::{Look, NotReady, Quorum, Readiness, ReadyError};
 pub use settings::{
     AcknowledgeWhen, CORE_SETTINGS, Choice, ForwardingMode, LinkOverrides, LocalMode, Origin,
     PeeringSettings, QueueOverrides, Setting, SettingError, SettingKind, SettingSpec, SettingValue,
-    Settings, TlsMode,
+    Settings, SpoolWhen, TlsMode,
 };
 pub use topics::{DEFAULT_PREFIX, LOGS, LONGEST_PREFIX, PrefixError, Topics};
 pub use watermark::Watermarks;

@@ -20,6 +20,7 @@ mod indirect_neighbours;
 mod inputs;
 mod log_intake;
 mod log_shipping;
+mod log_spool;
 mod logs;
 mod members;
 mod node_core;
@@ -44,7 +45,12 @@ use muster_store::{StoreName, WriteFailure, WriteOutcome};
 use muster_wire::zeek::EventRef;
 use muster_wire::{EndpointId, Mono, Topic};
 
-pub use crate::delivery::{BatchId, BatchRefusal, LogDelivery, LogNotes, Numbers, ProducerRecord};
+#[cfg(any(test, feature = "simulation"))]
+pub use crate::delivery::ModelHome;
+pub use crate::delivery::{
+    Batch, BatchId, BatchRefusal, LeftBatch, Leftover, LogDelivery, LogNotes, Numbers,
+    ProducerRecord, Spool, SpoolHome, SpoolOrder, SpoolOutcome, SpoolPlace, StreamHead,
+};
 pub use by_name::ByName;
 pub use context::{Context, PublishError};
 pub use coordination::{CoordinationReport, StoreAuthority};
@@ -135,6 +141,11 @@ impl NodeLoop {
         &self.core.node.name
     }
 
+    /// The endpoint id of its life.
+    pub fn id(&self) -> EndpointId {
+        self.core.id
+    }
+
     /// The table of who is alive.
     pub fn membership(&self) -> &Membership {
         &self.core.members.membership
@@ -165,6 +176,11 @@ impl NodeLoop {
     /// Returns `true` if no log record is open, or no logger is there to take it. A node that stops waits for it for a while.
     pub fn has_shipped(&self) -> bool {
         self.core.logging.shipping.is_done()
+    }
+
+    /// Returns `true` if its spool has done all that the node has asked for. A node that ends waits for it for a while.
+    pub fn has_spooled(&self) -> bool {
+        self.core.logging.shipping.shipper.is_spool_done()
     }
 
     /// Returns `true` if so many log records are open that whoever makes more should wait: 32 MiB.
@@ -264,6 +280,8 @@ impl NodeLoop {
             Input::NotTaken { sequence } => self.batch_not_taken(sequence),
             Input::LogsSynced { through } => self.logs_synced(through),
             Input::LogsNotSynced { problem } => self.logs_not_synced(problem),
+            Input::SpoolFound(left) => self.core.spool_found(left),
+            Input::Spool { life, outcome } => self.core.spool_says(life, outcome),
             Input::StoreOpened { store, problem } => {
                 let cause = TroubleCause::Store(store.clone());
                 match problem {
@@ -308,7 +326,7 @@ impl NodeLoop {
                 self.core.hurry_verdicts();
             }
             // No logger has taken what is left.
-            Input::End => self.core.give_up_batches(),
+            Input::End => self.core.end_batches(),
         }
         self.run_local();
         self.look_at_waits();

@@ -19,7 +19,7 @@ use crate::layout::StoreBackend;
 pub use choice::Choice;
 pub use sections::{
     AcknowledgeWhen, ForwardingMode, LinkOverrides, LocalMode, PeeringSettings, QueueOverrides,
-    TlsMode,
+    SpoolWhen, TlsMode,
 };
 pub use spec::{SettingKind, SettingSpec};
 pub use value::SettingValue;
@@ -238,6 +238,16 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
         "logging.acknowledge",
         "synced",
         "when a logger acknowledges records: `synced` to its disk, `written` to the system, which a power failure can lose, or `never`",
+    ),
+    SettingSpec::choice::<SpoolWhen>(
+        "logging.spool",
+        "overflow",
+        "which log records a node keeps on disk until a logger has them: those that have no room in memory, and what is left at the end (`overflow`), all (`always`), or none (`never`)",
+    ),
+    SettingSpec::count(
+        "logging.spool_limit",
+        1 << 30,
+        "most bytes of log records that a node keeps on disk",
     ),
     SettingSpec::real(
         "input.speed",

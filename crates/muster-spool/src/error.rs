@@ -20,6 +20,8 @@ pub enum JournalErrorKind {
     NoSpace,
     /// Segments have no numbers left: a file has the last one.
     NoNumbers,
+    /// There is no whole record at a place.
+    Damaged,
     /// Files cannot be read or written, for another reason.
     Io,
 }

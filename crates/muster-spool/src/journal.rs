@@ -9,7 +9,7 @@ use crate::name::following;
 use crate::sync::InFlight;
 use crate::{
     Found, JournalConfig, JournalError, JournalErrorKind, Opened, Position, Synced, Unsynced,
-    opening,
+    opening, scan,
 };
 
 /// A journal that is appended to. Nothing is durable before it was synced: see
@@ -87,7 +87,7 @@ impl<F: Files> Journal<F> {
     }
 
     /// Goes on with the last segment, if there is nothing wrong with it but its end.
-    fn go_on(&mut self, last: &crate::scan::Scan) {
+    fn go_on(&mut self, last: &scan::Scan) {
         let is_sound = last.header == Header::Whole
             && last.first
             && last.complete
@@ -226,6 +226,32 @@ impl<F: Files> Journal<F> {
             segment: number,
             offset,
         })
+    }
+
+    /// Reads a record of this journal: its kind and its bytes.
+    ///
+    /// The error is of kind `Damaged` if there is no whole record at this place, or `Io`.
+    pub fn get(&self, position: Position) -> Result<(u8, Vec<u8>), JournalError> {
+        let Position { segment, offset } = position;
+        let name = self.config.name.file(segment);
+        let seal = Seal::new(&self.config.name, segment);
+        let longest = self.config.longest_record;
+        let present = self.present.as_ref();
+        let record = match present.filter(|present| present.number == segment) {
+            Some(present) => scan::record(&*present.file, &seal, offset, longest),
+            None => self
+                .files
+                .open(&name, Access::Read)
+                .and_then(|file| scan::record(&file, &seal, offset, longest)),
+        };
+        match record {
+            Ok(Some(record)) => Ok(record),
+            Ok(None) => {
+                let what = format!("there is no whole record at {offset} of {name}");
+                Err(JournalError::new(JournalErrorKind::Damaged, what))
+            }
+            Err(error) => Err(JournalError::io(format!("cannot read {name}"), error)),
+        }
     }
 
     /// Says that segments before the one of this number are no longer needed. They are removed by

@@ -115,6 +115,21 @@ pub(crate) fn scan<F: SegmentFile>(
     scan
 }
 
+/// Reads the record at an offset of a segment: its kind and its bytes. Returns `None` if there is no whole record.
+pub(crate) fn record<F: SegmentFile>(
+    file: &F,
+    seal: &Seal,
+    offset: u64,
+    longest: u32,
+) -> io::Result<Option<(u8, Vec<u8>)>> {
+    let mut segment = Segment::open(file, seal, longest)?;
+    let Place::Whole { kind, end } = segment.look(offset)? else {
+        return Ok(None);
+    };
+    let bytes = segment.bytes(offset + RECORD_HEAD, end - offset - RECORD_HEAD)?;
+    Ok(Some((kind, bytes.to_vec())))
+}
+
 /// What the beginning of a segment tells.
 pub(crate) struct Beginning {
     /// Whether this is a segment of the journal.

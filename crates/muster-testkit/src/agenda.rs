@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use muster_cluster::node::{LogBatch, LogDelivery, LogNotes};
+use muster_cluster::node::{LogBatch, LogDelivery, LogNotes, SpoolOrder};
 use muster_store::{Commit, StoreName};
 use muster_wire::{EndpointId, Topic};
 
@@ -27,6 +27,12 @@ pub(crate) enum Item {
         node: usize,
         life: u64,
         work: LogWork,
+    },
+    /// A node's spool does something.
+    SpoolWork {
+        node: usize,
+        life: u64,
+        work: SpoolWork,
     },
     /// A ping's answer arrives.
     Pong {
@@ -93,6 +99,19 @@ pub(crate) enum LogWork {
     Sync,
 }
 
+/// Something to be done by a node's spool.
+#[derive(Debug)]
+pub(crate) enum SpoolWork {
+    /// For the batches of a life.
+    Order {
+        of: EndpointId,
+        order: SpoolOrder,
+    },
+    /// It looks for what a former life has left.
+    Adopt,
+    Sync,
+}
+
 /// Something that happens to a node's store.
 #[derive(Debug, Clone)]
 pub(crate) enum StoreItem {
@@ -126,6 +145,7 @@ impl Item {
             | Self::PeerLost { .. }
             | Self::Feed { .. }
             | Self::LogWork { .. }
+            | Self::SpoolWork { .. }
             | Self::Pong { .. } => true,
         }
     }

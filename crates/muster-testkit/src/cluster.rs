@@ -11,6 +11,7 @@ mod log_files;
 mod paths;
 mod process;
 mod reports;
+mod spools;
 mod stores;
 mod voter_disk;
 
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use muster_cluster::node::{Event, Input, NodeCounts, Registry};
+use muster_cluster::node::{Event, Input, ModelHome, NodeCounts, Registry};
 use muster_cluster::{Layout, Role, agent_dials, links};
 use muster_data::{Data, Timestamp};
 use muster_store::WriteOutcome;
@@ -31,6 +32,7 @@ use self::boxes::Boxes;
 use self::links::Connection;
 use self::log_files::{LogDisk, MakeSink};
 use self::process::Process;
+use self::spools::SpoolDisk;
 use self::stores::{Disks, NodeStores};
 pub use self::stores::{Neglect, Write};
 use crate::agenda::{Agenda, Item};
@@ -75,6 +77,7 @@ pub struct Cluster {
     agenda: Agenda,
     logged: BTreeMap<String, Vec<(usize, Data)>>,
     make_sink: Option<MakeSink>,
+    has_spools: bool,
     lost: u64,
     transcript: Vec<String>,
     disks: Disks,
@@ -101,6 +104,8 @@ struct SimulatedNode {
     frozen_since: Option<u64>,
     /// What happened to it meanwhile.
     backlog: Vec<Item>,
+    /// The spools of its lives.
+    spool_home: ModelHome,
 }
 
 /// One life of a node.
@@ -120,6 +125,7 @@ struct Life {
     low: Option<Timestamp>,
     stores: NodeStores,
     log_disk: LogDisk,
+    spool: SpoolDisk,
     /// Until when it may act by what coordinators have said last, by its own clock.
     lease_end: Mono,
 }
@@ -173,6 +179,7 @@ impl Cluster {
             agenda: Agenda::default(),
             logged: BTreeMap::new(),
             make_sink: None,
+            has_spools: false,
             lost: 0,
             transcript: Vec::new(),
             disks: Disks::default(),
@@ -354,6 +361,7 @@ impl Cluster {
         self.step(position, Input::Stop);
         self.drain_logs(position);
         self.step(position, Input::End);
+        self.close_spool(position);
         self.close_logs(position);
         self.end(node, "stopped", |cluster, connection, side| {
             let latency = cluster.random.nanos(&cluster.latency.clone());

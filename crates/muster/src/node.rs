@@ -5,6 +5,7 @@ mod driver;
 mod endpoint_settings;
 mod input;
 mod links;
+mod log_spool;
 mod log_writer;
 mod pacer;
 mod peers;
@@ -26,7 +27,7 @@ use muster_wire::{EndpointId, Incarnation, QueueLimits};
 use crate::endpoint::{
     Endpoint, EndpointConfig, Exposure, Forwarding, ListenError, NodeIdentity, StartError, Tls,
 };
-use driver::{Clock, Driver, Ends, Shared};
+use driver::{Clock, Driver, Ends, Shared, SpoolPlan};
 use ready::Waits;
 use stores::NodeStores;
 
@@ -57,6 +58,9 @@ pub struct NodeConfig {
     pub tls: Tls,
     /// On which addresses the node may listen.
     pub exposure: Exposure,
+    /// The directory of the node's spool, in which it keeps log records until a logger has them, as `logging.spool` says. It is the
+    /// node's alone, and made when it is needed. Without one nothing is kept.
+    pub spool: Option<PathBuf>,
     /// What relative paths of the layout, such as those of stores, start from: the directory of its file.
     pub base: PathBuf,
 }
@@ -138,6 +142,7 @@ impl Node {
             input,
             tls,
             exposure,
+            spool,
             base,
         } = config;
         let unknown = || NodeError::UnknownNode(name.clone());
@@ -178,6 +183,10 @@ impl Node {
             Ends {
                 input,
                 sink: log_sink,
+                spool: spool.map(|directory| SpoolPlan {
+                    directory,
+                    limit: node.settings.count("logging.spool_limit"),
+                }),
                 stores: stores.clone(),
             },
             Arc::clone(&shared),

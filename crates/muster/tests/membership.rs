@@ -133,6 +133,7 @@ async fn try_start(layout: &Arc<Layout>, name: &str) -> Result<Node, NodeStartEr
         input: None,
         tls: Tls::Off,
         exposure: Exposure::Guarded,
+        spool: None,
         base: std::env::temp_dir(),
     };
     Node::start(config).await

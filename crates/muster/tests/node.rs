@@ -120,6 +120,7 @@ async fn node(layout: &Arc<Layout>, name: &str, sink: Memory, input: Option<Inpu
         input,
         tls: Tls::Off,
         exposure: Exposure::Guarded,
+        spool: None,
         base: std::env::temp_dir(),
     };
     Node::start(config).await.unwrap()
@@ -236,6 +237,7 @@ async fn a_store_is_where_the_layout_puts_it_and_outlives_its_nodes() {
                 input: None,
                 tls: Tls::Off,
                 exposure: Exposure::Guarded,
+                spool: None,
                 base: directory.path().to_owned(),
             };
             Node::start(config).await.unwrap()

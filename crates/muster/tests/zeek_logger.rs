@@ -95,6 +95,7 @@ async fn a_workers_records_reach_a_zeek_logger_behind_their_description() {
         input: None,
         tls: Tls::Off,
         exposure: Exposure::Guarded,
+        spool: None,
         base: std::env::temp_dir(),
     })
     .await

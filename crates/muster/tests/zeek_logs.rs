@@ -124,6 +124,7 @@ async fn a_zeek_workers_records_reach_the_loggers_sink() {
         input: None,
         tls: Tls::Off,
         exposure: Exposure::Guarded,
+        spool: None,
         base: std::env::temp_dir(),
     };
     let logger = Node::start(config).await.unwrap();

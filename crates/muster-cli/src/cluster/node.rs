@@ -73,6 +73,9 @@ impl Execute for Arguments {
     }
 }
 
+/// The directory of the spools of all nodes.
+pub(super) const SPOOL: &str = "spool";
+
 /// How often a node looks whether its state has changed: that is reported at once.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -138,6 +141,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
         input: input(&loaded, &node)?,
         tls: tls_of(&loaded, &node, arguments.identity.as_deref()),
         exposure: exposure(arguments.plaintext_anywhere, arguments.anonymous_anywhere),
+        spool: Some(loaded.places.state.join(SPOOL).join(&arguments.name)),
         base: loaded.base.clone(),
     };
     let address = node.socket_address();

@@ -1,20 +1,29 @@
 //! A producer's batches, from their number to the logger's word that it has them.
 
+mod spooling;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_wire::Mono;
 
+pub(crate) use self::spooling::SpoolHealth;
+use self::spooling::Spooling;
 use super::messages::BatchRefusal;
-use super::{MOST_NUMBERS, Numbers};
+use super::spool::SpoolPlace;
+use super::{Batch, MOST_NUMBERS, Numbers, StreamHead};
 use crate::layout::NodeName;
 
 /// The batches that one logger may have been given and not acknowledged, and their bytes.
 const MOST_IN_FLIGHT: usize = 256;
 const MOST_BYTES_IN_FLIGHT: usize = 16 << 20;
 
-/// The bytes of all batches that are open. What is produced beyond is dropped, and counted.
-pub(crate) const SPOOL_BYTES: usize = 64 << 20;
+/// The bytes of all batches that are in memory. What is produced beyond is dropped, and counted.
+pub(crate) const MEMORY_BYTES: usize = 64 << 20;
+
+/// A batch of this many bytes is full, whatever its number of records.
+pub(crate) const LARGE_BATCH: usize = 1 << 20;
 
 /// How long a logger that says nothing is waited for before its oldest batch is sent again; twice as long each time.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -26,23 +35,46 @@ const VERDICT_AFTER: Duration = Duration::from_millis(200);
 /// The decided batches that more than one logger may have, and of which is remembered who has them.
 const MOST_SHARED: usize = 65_536;
 
+/// The streams whose turn, and whose last batch, is remembered.
+const MOST_STREAMS: usize = 4096;
+
 /// How long a batch waits for the one logger that may have it, when another has promised not to take it.
 const GO_BACK_FOR: Duration = Duration::from_secs(60);
 
 /// A batch that no logger has acknowledged yet.
 #[derive(Debug)]
 pub(crate) struct Shipment {
-    pub(crate) stream: &'static str,
-    /// A vector of the records, encoded.
-    pub(crate) rows: Vec<u8>,
+    pub(crate) head: Arc<StreamHead>,
     pub(crate) records: usize,
-    /// The loggers that it was ever given to.
+    bytes: usize,
+    /// The batch, if it is in memory.
+    batch: Option<Batch>,
+    /// Where the spool has it.
+    spooled: Spooled,
+    /// The loggers that it was ever given to, or may have been given to.
     given: Vec<NodeName>,
     /// Those of them that have said that they do not have it.
     denied: Vec<NodeName>,
     /// Until when it waits for one of them.
     until: Option<Mono>,
     at: Place,
+}
+
+impl Shipment {
+    /// The batch, if it is in memory.
+    pub(crate) fn batch(&self) -> Option<&Batch> {
+        self.batch.as_ref()
+    }
+}
+
+/// Whether a batch is in the spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spooled {
+    No,
+    /// It was handed over, and may be there.
+    Asked,
+    /// It is safe there.
+    At(SpoolPlace),
 }
 
 /// Where a batch is.
@@ -89,6 +121,28 @@ pub(crate) enum Lost {
     Invalid,
     /// It may be at a logger that did not come back.
     Unsettled,
+    /// The spool has lost it.
+    Spool,
+    /// There is no logger, and the node ends.
+    NoLogger,
+}
+
+/// Records that are dropped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Dropped {
+    pub(crate) head: Arc<StreamHead>,
+    pub(crate) records: usize,
+    pub(crate) lost: Lost,
+}
+
+impl Dropped {
+    fn of(shipment: Shipment, lost: Lost) -> Self {
+        Self {
+            head: shipment.head,
+            records: shipment.records,
+            lost,
+        }
+    }
 }
 
 /// What a producer says about batches that a logger has acknowledged.
@@ -161,9 +215,13 @@ pub(crate) struct Shipper {
     parked: BTreeSet<u64>,
     loggers: BTreeMap<NodeName, Outbound>,
     /// Whose turn it is, by stream.
-    turns: BTreeMap<&'static str, usize>,
-    bytes: usize,
+    turns: BTreeMap<String, usize>,
+    /// The last batch of each stream.
+    last: BTreeMap<String, u64>,
+    /// The bytes of batches that are in memory.
+    memory: usize,
     records: usize,
+    spooling: Spooling,
     /// The decided batches that more than one logger may have, with the one that counts.
     shared: BTreeMap<u64, NodeName>,
     /// Of decided batches below this number it is not remembered who else may have them.
@@ -194,44 +252,85 @@ impl Shipper {
         self.records
     }
 
-    /// The bytes of open batches.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+    /// The bytes of open batches that are in memory.
+    pub(crate) fn memory(&self) -> usize {
+        self.memory
     }
 
-    /// The first number that is open.
+    /// The first number that is open, or may be to a next life.
     pub(crate) fn floor(&self) -> u64 {
-        self.open
-            .first_key_value()
-            .map_or(self.next, |(number, _)| *number)
+        let open = self.open.first_key_value().map(|(number, _)| *number);
+        let unforgotten = self.spooling.first_unforgotten();
+        let first = open.into_iter().chain(unforgotten).min();
+        first.unwrap_or(self.next)
     }
 
     pub(crate) fn get(&self, number: u64) -> Option<&Shipment> {
         self.open.get(&number)
     }
 
-    /// Takes a batch of records, an encoded vector. Returns `false` if there is no room for it.
+    /// Takes a batch of records. Returns `false` if there is no room for it. While batches wait for a logger, small ones of a
+    /// stream are put together, with `most` records at most.
     #[must_use]
-    pub(crate) fn add(&mut self, stream: &'static str, rows: Vec<u8>, records: usize) -> bool {
-        let is_full = self.bytes.saturating_add(rows.len()) > SPOOL_BYTES
-            || self.next - self.floor() >= MOST_NUMBERS;
+    pub(crate) fn add(&mut self, batch: Batch, most: usize) -> bool {
+        let bytes = batch.bytes();
+        let is_full = self.memory.saturating_add(bytes) > MEMORY_BYTES;
         if is_full && !self.open.is_empty() {
             return false;
         }
-        self.bytes += rows.len();
-        self.records += records;
+        if self.extend(&batch, most) {
+            return true;
+        }
+        let number = self.next;
+        if number - self.floor() >= MOST_NUMBERS {
+            return false;
+        }
+        self.memory += bytes;
+        self.records += batch.records;
+        if self.last.len() >= MOST_STREAMS {
+            self.last.clear();
+        }
+        self.last.insert(batch.head.name().to_owned(), number);
         let shipment = Shipment {
-            stream,
-            rows,
-            records,
+            head: Arc::clone(&batch.head),
+            records: batch.records,
+            bytes,
+            batch: Some(batch),
+            spooled: Spooled::No,
             given: Vec::new(),
             denied: Vec::new(),
             until: None,
             at: Place::Waiting,
         };
-        self.open.insert(self.next, shipment);
-        self.waiting.insert(self.next);
+        self.open.insert(number, shipment);
+        self.waiting.insert(number);
         self.next += 1;
+        self.spool_if_due(number);
+        true
+    }
+
+    /// Adds records to the last batch of their stream, if nobody has seen it yet. Returns `false` if it cannot take them.
+    fn extend(&mut self, batch: &Batch, most: usize) -> bool {
+        let Some(number) = self.last.get(batch.head.name()) else {
+            return false;
+        };
+        let Some(shipment) = self.open.get_mut(number) else {
+            return false;
+        };
+        let is_unseen = shipment.given.is_empty() && shipment.spooled == Spooled::No;
+        let fits = shipment.records + batch.records <= most
+            && shipment.bytes + batch.bytes() <= LARGE_BATCH;
+        let Some(known) = shipment.batch.as_mut().filter(|_| is_unseen && fits) else {
+            return false;
+        };
+        if known.head != batch.head {
+            return false;
+        }
+        known.extend(batch);
+        shipment.records += batch.records;
+        shipment.bytes += batch.bytes();
+        self.memory += batch.bytes();
+        self.records += batch.records;
         true
     }
 
@@ -245,8 +344,11 @@ impl Shipper {
     ) -> Option<Dispatched> {
         let number = *self.waiting.first()?;
         let shipment = self.open.get(&number)?;
-        let turn = self.turns.get(shipment.stream).copied().unwrap_or(0);
-        let bytes = shipment.rows.len();
+        // It is being read.
+        shipment.batch.as_ref()?;
+        let stream = shipment.head.name();
+        let turn = self.turns.get(stream).copied().unwrap_or(0);
+        let bytes = shipment.bytes;
         let with_room = candidates.iter().filter(|candidate| {
             let outbound = self.loggers.get(&candidate.name);
             !candidate.acknowledges || outbound.is_none_or(|outbound| outbound.has_room(bytes))
@@ -255,7 +357,10 @@ impl Shipper {
             (candidate.position + loggers - turn % loggers.max(1)) % loggers.max(1)
         };
         let chosen = with_room.min_by_key(distance)?;
-        self.turns.insert(shipment.stream, chosen.position + 1);
+        if self.turns.len() >= MOST_STREAMS {
+            self.turns.clear();
+        }
+        self.turns.insert(stream.to_owned(), chosen.position + 1);
         if !chosen.acknowledges {
             let shipment = self.close(number)?;
             return Some(Dispatched::LetGo(chosen.name.clone(), shipment));
@@ -276,7 +381,7 @@ impl Shipper {
             if outbound.in_flight.is_empty() {
                 outbound.heard(now);
             }
-            outbound.bytes += shipment.rows.len();
+            outbound.bytes += shipment.bytes;
             self.parked.remove(&number);
             self.waiting.remove(&number);
         }
@@ -302,7 +407,7 @@ impl Shipper {
             Place::InFlight(logger, turn) => {
                 if let Some(outbound) = self.loggers.get_mut(&logger) {
                     outbound.in_flight.remove(&turn);
-                    outbound.bytes -= shipment.rows.len();
+                    outbound.bytes -= shipment.bytes;
                 }
             }
             Place::Waiting => {
@@ -327,8 +432,11 @@ impl Shipper {
     fn close(&mut self, number: u64) -> Option<Shipment> {
         self.take_back(number);
         let shipment = self.open.remove(&number)?;
-        self.bytes -= shipment.rows.len();
+        if shipment.batch.is_some() {
+            self.memory -= shipment.bytes;
+        }
         self.records -= shipment.records;
+        self.spooling.closed(number, &shipment);
         Some(shipment)
     }
 
@@ -381,6 +489,10 @@ impl Shipper {
         // No more can have a meaning at once.
         let most = usize::try_from(MOST_NUMBERS).unwrap_or(usize::MAX);
         for number in known.iter().take(most) {
+            // What is decided is said when the spool has it.
+            if self.spooling.is_deciding(number) {
+                continue;
+            }
             let Some(shipment) = self.open.get(&number) else {
                 let counts_here = self
                     .shared
@@ -404,7 +516,11 @@ impl Shipper {
             }
             records += shipment.records as u64;
             if let Some(shipment) = self.close(number) {
-                self.decide(number, logger, &shipment.given, now);
+                if shipment.spooled == Spooled::No {
+                    self.decide(number, logger, &shipment.given, now);
+                } else {
+                    self.spooling.decided(number, logger, shipment.given);
+                }
             }
         }
         let Some(outbound) = self.loggers.get_mut(logger) else {
@@ -455,7 +571,7 @@ impl Shipper {
         numbers: &Numbers,
         refusal: BatchRefusal,
         now: Mono,
-    ) -> Vec<(&'static str, usize, Lost)> {
+    ) -> Vec<Dropped> {
         let mut dropped = Vec::new();
         let in_flight: Vec<u64> = self
             .loggers
@@ -475,7 +591,7 @@ impl Shipper {
                 }
                 BatchRefusal::Invalid => {
                     let shipment = self.close(number);
-                    dropped.extend(shipment.map(|it| (it.stream, it.records, Lost::Invalid)));
+                    dropped.extend(shipment.map(|it| Dropped::of(it, Lost::Invalid)));
                 }
                 BatchRefusal::GoBack => self.go_back(number, logger, now),
             }
@@ -514,7 +630,7 @@ impl Shipper {
         &mut self,
         now: Mono,
         is_up: impl Fn(&NodeName) -> bool,
-    ) -> (Vec<Sending>, Vec<(&'static str, usize, Lost)>) {
+    ) -> (Vec<Sending>, Vec<Dropped>) {
         self.now = now;
         let mut due = Vec::new();
         for (name, outbound) in &mut self.loggers {
@@ -537,7 +653,7 @@ impl Shipper {
         }
         let dropped = late.into_iter().filter_map(|number| {
             let shipment = self.close(number)?;
-            Some((shipment.stream, shipment.records, Lost::Unsettled))
+            Some(Dropped::of(shipment, Lost::Unsettled))
         });
         let dropped = dropped.collect();
         let sent = due
@@ -575,15 +691,18 @@ impl Shipper {
             // A logger that comes back is given it at once.
             Some(if ask_at <= self.now { until } else { ask_at })
         });
-        of_loggers.chain(parked).flatten().min()
+        let of_spool = std::iter::once(self.spool_deadline());
+        of_loggers.chain(parked).chain(of_spool).flatten().min()
     }
 
-    /// Forgets all that is open. Returns streams with their records.
-    pub(crate) fn give_up(&mut self) -> Vec<(&'static str, usize)> {
-        let numbers: Vec<u64> = self.open.keys().copied().collect();
+    /// Nobody takes what is open: the node ends. What is in the spool, or was handed to it, stays there. Returns the rest.
+    pub(crate) fn give_up(&mut self) -> Vec<Dropped> {
+        let lost = |(_, shipment): &(&u64, &Shipment)| shipment.spooled == Spooled::No;
+        let lost = self.open.iter().filter(lost).map(|(number, _)| *number);
+        let numbers: Vec<u64> = lost.collect();
         let given_up = numbers.into_iter().filter_map(|number| {
             let shipment = self.close(number)?;
-            Some((shipment.stream, shipment.records))
+            Some(Dropped::of(shipment, Lost::NoLogger))
         });
         given_up.collect()
     }
@@ -592,5 +711,19 @@ impl Shipper {
     #[cfg(test)]
     pub(super) fn forget_shared(&mut self) {
         self.shared.clear();
+    }
+
+    /// Breaks a rule, for the test of it.
+    #[cfg(test)]
+    pub(super) fn remember_nothing(&mut self) {
+        self.forgotten = 0;
+    }
+
+    /// Breaks a rule, for the test of it.
+    #[cfg(test)]
+    pub(super) fn decide_early(&mut self, now: Mono) {
+        for (number, (holder, given)) in self.spooling.take_deciding() {
+            self.decide(number, &holder, &given, now);
+        }
     }
 }

@@ -1,4 +1,7 @@
-//! Producers and loggers without a network: messages are lost, doubled and overtaken, processes die, hang and are out.
+//! Producers and loggers without a network: messages are lost, doubled and overtaken, processes die, hang and are out, and
+//! so do disks.
+
+mod spooling;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -6,11 +9,14 @@ use std::time::Duration;
 use muster_test_support::{Random, seeds};
 use muster_wire::{EndpointId, Mono};
 
+use super::batch::tests::batch;
 use super::intake::{Intake, ProducerRecord, Surroundings};
 use super::messages::{BatchRefusal, DeliveryNote, LogSettle, LogSettled, LogVerdict};
 use super::shipper::{Candidate, Dispatched, Sending, Shipper, Verdict};
+use super::spool::{ModelHome, Spool, SpoolOrder, SpoolOutcome};
 use super::{Arrival, BatchId, LogNotes, Numbers};
 use crate::layout::NodeName;
+use crate::settings::SpoolWhen;
 
 /// A rule that is broken on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,9 +35,17 @@ enum Broken {
     HeedsTheGone,
     /// A logger forgets, when it begins anew, what it has kept.
     ForgetsKept,
+    /// A producer says what counts before its spool has forgotten the batch.
+    DecidesEarly,
+    /// The next life takes what its spool does not have for decided by nobody else.
+    DecidesAgain,
+    /// The spool does not note what is acknowledged.
+    ForgetsNothing,
+    /// A batch counts as kept before the spool is synced.
+    KeepsEarly,
 }
 
-const ALL: [Broken; 7] = [
+const ALL: [Broken; 11] = [
     Broken::AcknowledgesEarly,
     Broken::ForgetsShared,
     Broken::PromisesNothing,
@@ -39,13 +53,17 @@ const ALL: [Broken; 7] = [
     Broken::FinalAtOnce,
     Broken::HeedsTheGone,
     Broken::ForgetsKept,
+    Broken::DecidesEarly,
+    Broken::DecidesAgain,
+    Broken::ForgetsNothing,
+    Broken::KeepsEarly,
 ];
 
 #[derive(Debug, Clone)]
 enum Message {
     Batch(DeliveryNote),
-    Ack(Numbers),
-    Refused(Numbers, BatchRefusal),
+    Ack(EndpointId, Numbers),
+    Refused(EndpointId, Numbers, BatchRefusal),
     Verdict(EndpointId, u64, Verdict),
     Settle(LogSettle),
     Settled(LogSettled),
@@ -55,6 +73,11 @@ struct Producer {
     name: String,
     life: EndpointId,
     shipper: Shipper,
+    when: SpoolWhen,
+    home: ModelHome,
+    spool: Spool<ModelHome>,
+    /// What a former life has left.
+    adopted: Option<(EndpointId, Shipper)>,
     /// Whom it takes to be out.
     out: BTreeSet<usize>,
     is_frozen: bool,
@@ -90,9 +113,48 @@ struct World {
     lives: u8,
     /// The batches that were acknowledged to their producer.
     acknowledged: BTreeSet<BatchId>,
+    /// Those that are safe in a spool.
+    kept: BTreeSet<BatchId>,
     loss: u64,
     /// One turn in so many has a fault.
     peace: u64,
+}
+
+impl Producer {
+    fn new(name: String, life: EndpointId, when: SpoolWhen, home: ModelHome) -> Self {
+        let mut shipper = Shipper::default();
+        shipper.spool_when(when);
+        Self {
+            shipper,
+            when,
+            spool: Spool::new(home.clone(), &name, life, 1 << 20),
+            home,
+            adopted: None,
+            out: BTreeSet::new(),
+            is_frozen: false,
+            name,
+            life,
+        }
+    }
+
+    /// The batches of its life, or of the former one that it has adopted.
+    fn shipper(&mut self, life: EndpointId) -> Option<&mut Shipper> {
+        if life == self.life {
+            return Some(&mut self.shipper);
+        }
+        let adopted = self.adopted.as_mut().filter(|(known, _)| *known == life);
+        adopted.map(|(_, shipper)| shipper)
+    }
+
+    fn lives(&self) -> Vec<EndpointId> {
+        let adopted = self.adopted.iter().map(|(life, _)| *life);
+        adopted.chain([self.life]).collect()
+    }
+
+    fn is_done(&self) -> bool {
+        let is_done = |shipper: &Shipper| shipper.is_empty() && shipper.is_spool_done();
+        self.adopted.is_none() && is_done(&self.shipper)
+    }
 }
 
 fn logger_name(logger: usize) -> NodeName {
@@ -138,18 +200,17 @@ impl World {
             wire: Vec::new(),
             lives: 0,
             acknowledged: BTreeSet::new(),
+            kept: BTreeSet::new(),
             loss: seed % 12,
             peace: [8, 15, 40][usize::try_from(seed % 3).unwrap()],
         };
         for number in 0..2 {
             let life = world.life();
-            world.producers.push(Producer {
-                name: format!("worker-{number}"),
-                life,
-                shipper: Shipper::default(),
-                out: BTreeSet::new(),
-                is_frozen: false,
-            });
+            let when = [SpoolWhen::Always, SpoolWhen::Always, SpoolWhen::Overflow];
+            let when = when[usize::try_from((seed / 2 + number) % 3).unwrap()];
+            let name = format!("worker-{number}");
+            let producer = Producer::new(name, life, when, ModelHome::default());
+            world.producers.push(producer);
         }
         for _ in 0..2 + seed % 2 {
             world.loggers.push(Logger {
@@ -204,7 +265,7 @@ impl World {
             } else if let Some(position) = self
                 .producers
                 .iter()
-                .position(|it| it.life.to_string() == to)
+                .position(|it| it.lives().iter().any(|life| life.to_string() == to))
             {
                 if self.producers[position].is_frozen {
                     self.wire.push((at, from, to, message));
@@ -215,11 +276,10 @@ impl World {
         }
     }
 
-    fn put(&mut self, producer: usize, sendings: Vec<Sending>) {
-        let Producer { name, life, .. } = &self.producers[producer];
-        let (name, life) = (name.clone(), *life);
+    fn put(&mut self, producer: usize, life: EndpointId, sendings: Vec<Sending>) {
+        let name = self.producers[producer].name.clone();
         for Sending { logger, number } in sendings {
-            let floor = self.producers[producer].shipper.floor();
+            let floor = self.producers[producer].shipper(life).unwrap().floor();
             let note = DeliveryNote {
                 node: name.clone(),
                 producer: life.to_string(),
@@ -234,27 +294,128 @@ impl World {
         let now = self.now;
         let logger = NodeName::new(from).unwrap();
         let broken = self.broken;
-        let producer = &mut self.producers[position];
+        let (Message::Ack(life, _) | Message::Refused(life, ..)) = &message else {
+            return;
+        };
+        let life = *life;
+        let Some(shipper) = self.producers[position].shipper(life) else {
+            return;
+        };
         match message {
-            Message::Ack(numbers) => {
+            Message::Ack(_, numbers) => {
                 let open: Vec<u64> = numbers
                     .iter()
-                    .filter(|n| producer.shipper.get(*n).is_some())
+                    .filter(|n| shipper.get(*n).is_some())
                     .collect();
-                let (_, again) = producer.shipper.acknowledged(&logger, &numbers, now);
-                if broken == Some(Broken::ForgetsShared) {
-                    producer.shipper.forget_shared();
+                let (_, again) = shipper.acknowledged(&logger, &numbers, now);
+                match broken {
+                    Some(Broken::ForgetsShared) => shipper.forget_shared(),
+                    Some(Broken::DecidesEarly) => shipper.decide_early(now),
+                    _ => {}
                 }
-                let producer = producer.life;
-                self.acknowledged
-                    .extend(open.into_iter().map(|number| BatchId { producer, number }));
-                self.put(position, again);
+                let ids = open.into_iter().map(|number| BatchId {
+                    producer: life,
+                    number,
+                });
+                self.acknowledged.extend(ids);
+                self.put(position, life, again);
             }
-            Message::Refused(numbers, refusal) => {
-                producer.shipper.refused(&logger, &numbers, refusal, now);
+            Message::Refused(_, numbers, refusal) => {
+                let dropped = shipper.refused(&logger, &numbers, refusal, now);
+                assert!(dropped.is_empty());
             }
             _ => {}
         }
+    }
+
+    /// A producer's spool does what it was asked for.
+    fn spool(&mut self, position: usize, can_send: bool) {
+        let (now, broken) = (self.now, self.broken);
+        let may_sync = self.below(4) == 0;
+        let producer = &mut self.producers[position];
+        let mut outcomes = Vec::new();
+        for life in producer.lives() {
+            let Some(shipper) = producer.shipper(life) else {
+                continue;
+            };
+            for order in shipper.take_orders(can_send, now) {
+                let order = match order {
+                    SpoolOrder::Forget(forgotten) if broken == Some(Broken::ForgetsNothing) => {
+                        let kept = Vec::new();
+                        outcomes.push((life, SpoolOutcome::Synced { kept, forgotten }));
+                        continue;
+                    }
+                    order => order,
+                };
+                if let (SpoolOrder::Keep { number, .. }, Some(Broken::KeepsEarly)) =
+                    (&order, broken)
+                {
+                    self.kept.insert(BatchId {
+                        producer: life,
+                        number: *number,
+                    });
+                }
+                let outcome = producer.spool.carry_out(life, order);
+                outcomes.extend(outcome.map(|outcome| (life, outcome)));
+            }
+        }
+        if may_sync {
+            outcomes.extend(producer.spool.sync());
+        }
+        for (life, outcome) in outcomes {
+            if let SpoolOutcome::Synced { kept, .. } = &outcome {
+                let kept = kept.iter().map(|(number, _)| BatchId {
+                    producer: life,
+                    number: *number,
+                });
+                self.kept.extend(kept);
+            }
+            if let Some(shipper) = producer.shipper(life) {
+                let heard = shipper.spool_says(&outcome, now);
+                assert!(heard.dropped.is_empty(), "{heard:?}");
+            }
+        }
+        let is_over = |(_, shipper): &(EndpointId, Shipper)| {
+            shipper.is_empty() && shipper.is_spool_done() && !shipper.has_verdicts()
+        };
+        if let Some((life, _)) = producer.adopted.take_if(|adopted| is_over(adopted)) {
+            producer.spool.carry_out(life, SpoolOrder::End);
+        }
+        self.adopt(position);
+    }
+
+    /// A producer looks for what a former life has left.
+    fn adopt(&mut self, position: usize) {
+        let loggers: Vec<NodeName> = (0..self.loggers.len()).map(logger_name).collect();
+        let broken = self.broken;
+        let producer = &mut self.producers[position];
+        let (left, problems) = producer.spool.adopt();
+        // What was not synced when the power failed may be damaged.
+        let is_damage = |problem: &String| problem.ends_with("cannot be read");
+        assert!(problems.iter().all(is_damage), "{problems:?}");
+        if let Some(left) = left {
+            let mut shipper = Shipper::adopted(&left, &loggers);
+            if broken == Some(Broken::DecidesAgain) {
+                shipper.remember_nothing();
+            }
+            producer.adopted = Some((left.life, shipper));
+        }
+    }
+
+    /// A producer's process ends, and perhaps its machine. Another one begins.
+    fn crash_producer(&mut self, position: usize) {
+        let life = self.life();
+        let power_fails = self.below(2) == 0;
+        let producer = &self.producers[position];
+        let (name, when) = (producer.name.clone(), producer.when);
+        let home = if power_fails {
+            let random = &mut self.random;
+            producer.home.crash(&mut |bound| random.number(bound))
+        } else {
+            producer.home.restart()
+        };
+        self.producers[position] = Producer::new(name, life, when, home);
+        self.adopt(position);
     }
 
     fn notes(&mut self, logger: usize, notes: &LogNotes) {
@@ -297,12 +458,16 @@ impl World {
                             self.notes(position, &notes);
                         }
                         if broken == Some(Broken::AcknowledgesEarly) {
-                            self.send(&me, &producer.to_string(), Message::Ack(numbers));
+                            let ack = Message::Ack(producer, numbers);
+                            self.send(&me, &producer.to_string(), ack);
                         }
                     }
-                    Arrival::Known => self.send(&me, &producer.to_string(), Message::Ack(numbers)),
+                    Arrival::Known => {
+                        let ack = Message::Ack(producer, numbers);
+                        self.send(&me, &producer.to_string(), ack);
+                    }
                     Arrival::GoBack => {
-                        let refused = Message::Refused(numbers, BatchRefusal::GoBack);
+                        let refused = Message::Refused(producer, numbers, BatchRefusal::GoBack);
                         self.send(&me, &producer.to_string(), refused);
                     }
                     _ => {}
@@ -357,7 +522,8 @@ impl World {
         }
         let safe = logger.intake.synced(logger.written, now);
         for (producer, numbers) in safe.batches {
-            self.send(&me, &producer.to_string(), Message::Ack(numbers));
+            let ack = Message::Ack(producer, numbers);
+            self.send(&me, &producer.to_string(), ack);
         }
         for (to, answer) in safe.answers {
             self.send(&me, &to, Message::Settled(answer));
@@ -370,13 +536,14 @@ impl World {
         let loggers: Vec<(String, bool)> = (0..self.loggers.len())
             .map(|it| (logger_name(it).to_string(), self.loggers[it].is_up))
             .collect();
-        let producers: BTreeSet<EndpointId> = self.producers.iter().map(|it| it.life).collect();
+        let producers: BTreeSet<EndpointId> =
+            self.producers.iter().flat_map(Producer::lives).collect();
         // A frozen producer may be taken for gone.
         let frozen: BTreeSet<EndpointId> = self
             .producers
             .iter()
             .filter(|it| it.is_frozen)
-            .map(|it| it.life)
+            .flat_map(Producer::lives)
             .collect();
         let is_gone = |id: EndpointId, _: &str| !producers.contains(&id) || frozen.contains(&id);
         let alone = [];
@@ -392,7 +559,8 @@ impl World {
         };
         let found = self.loggers[position].intake.look(&around, now);
         for (producer, numbers) in found.batches {
-            self.send(&me, &producer.to_string(), Message::Ack(numbers));
+            let ack = Message::Ack(producer, numbers);
+            self.send(&me, &producer.to_string(), ack);
         }
         for (to, question) in found.questions {
             self.send(&me, &to, Message::Settle(question));
@@ -436,22 +604,27 @@ impl World {
             })
             .collect();
         let loggers = self.loggers.len();
-        let shipper = &mut self.producers[position].shipper;
-        let mut sendings = Vec::new();
-        while let Some(Dispatched::Given(sending)) = shipper.dispatch(&candidates, loggers, now) {
-            sendings.push(sending);
-        }
         let is_up = |name: &NodeName| candidates.iter().any(|candidate| candidate.name == *name);
-        let (again, _) = shipper.tick(now, is_up);
-        sendings.extend(again);
-        let floor = shipper.floor();
-        let verdicts = shipper.take_verdicts(now);
-        let life = self.producers[position].life;
-        self.put(position, sendings);
-        for (logger, verdict) in verdicts {
-            let message = Message::Verdict(life, floor, verdict);
-            self.send(&life.to_string(), logger.as_str(), message);
+        for life in self.producers[position].lives() {
+            let Some(shipper) = self.producers[position].shipper(life) else {
+                continue;
+            };
+            let mut sendings = Vec::new();
+            while let Some(Dispatched::Given(sending)) = shipper.dispatch(&candidates, loggers, now)
+            {
+                sendings.push(sending);
+            }
+            let (again, _) = shipper.tick(now, is_up);
+            sendings.extend(again);
+            let floor = shipper.floor();
+            let verdicts = shipper.take_verdicts(now);
+            self.put(position, life, sendings);
+            for (logger, verdict) in verdicts {
+                let message = Message::Verdict(life, floor, verdict);
+                self.send(&life.to_string(), logger.as_str(), message);
+            }
         }
+        self.spool(position, !candidates.is_empty());
     }
 
     /// A producer notices who is out, and who is back.
@@ -462,10 +635,24 @@ impl World {
             let is_in = self.loggers[logger].is_up && !self.loggers[logger].is_frozen;
             let producer = &mut self.producers[position];
             if is_in && producer.out.remove(&logger) {
-                let again = producer.shipper.is_back(&name, now);
-                self.put(position, again);
-            } else if !is_in && producer.out.insert(logger) {
-                producer.shipper.is_out(&name);
+                for life in producer.lives() {
+                    let shipper = self.producers[position].shipper(life).unwrap();
+                    let again = shipper.is_back(&name, now);
+                    self.put(position, life, again);
+                }
+            } else if !is_in {
+                self.take_for_out(position, logger);
+            }
+        }
+    }
+
+    /// A producer takes a logger to be out.
+    fn take_for_out(&mut self, position: usize, logger: usize) {
+        let producer = &mut self.producers[position];
+        if producer.out.insert(logger) {
+            for life in producer.lives() {
+                let shipper = producer.shipper(life).unwrap();
+                shipper.is_out(&logger_name(logger));
             }
         }
     }
@@ -485,20 +672,11 @@ impl World {
             }
             4 => self.loggers[logger].is_frozen ^= true,
             5 => self.producers[producer].is_frozen ^= true,
-            6 => {
-                // It dies with what is open.
-                let life = self.life();
-                let dead = &mut self.producers[producer];
-                (dead.life, dead.shipper) = (life, Shipper::default());
-                dead.out.clear();
-                dead.is_frozen = false;
-            }
+            6 => self.crash_producer(producer),
             // Out of sight, for one of them.
             _ => {
-                let producer = &mut self.producers[producer];
-                if !producer.out.remove(&logger) {
-                    producer.out.insert(logger);
-                    producer.shipper.is_out(&logger_name(logger));
+                if !self.producers[producer].out.remove(&logger) {
+                    self.take_for_out(producer, logger);
                 }
             }
         }
@@ -514,10 +692,8 @@ impl World {
                 continue;
             }
             if is_troubled && self.below(3) == 0 {
-                let took = self.producers[position]
-                    .shipper
-                    .add("stream", vec![0; 10], 1);
-                assert!(took);
+                let shipper = &mut self.producers[position].shipper;
+                assert!(shipper.add(batch("stream", 1), 1));
             }
             if self.below(20) == 0 {
                 self.see(position);
@@ -555,7 +731,7 @@ impl World {
         let mut producers = self.producers.iter();
         let mut loggers = self.loggers.iter();
         self.wire.is_empty()
-            && producers.all(|producer| producer.shipper.is_empty())
+            && producers.all(Producer::is_done)
             && loggers.all(|logger| logger.intake.undecided() == 0)
     }
 
@@ -581,8 +757,9 @@ impl World {
             }
         }
         for producer in &world.producers {
-            if !producer.shipper.is_empty() {
-                return Err(format!("open at the end: {:?}", producer.shipper));
+            if !producer.is_done() {
+                let (own, adopted) = (&producer.shipper, &producer.adopted);
+                return Err(format!("open at the end: {own:?}, {adopted:?}"));
             }
         }
         for (position, logger) in world.loggers.iter().enumerate() {
@@ -599,6 +776,9 @@ impl World {
             .find(|id| !copies.contains_key(*id))
         {
             return Err(format!("{id:?} was acknowledged, and is in no final file"));
+        }
+        if let Some(id) = world.kept.iter().find(|id| !copies.contains_key(*id)) {
+            return Err(format!("{id:?} was in a spool, and is in no final file"));
         }
         Ok((world.acknowledged.len(), copies.len()))
     }

@@ -77,8 +77,9 @@ mod descriptors {
         /// before their node ended), `not_written` (the files of a logger could not be written, as on a full disk: other
         /// loggers are given what is acknowledged), `removed` (somebody removed the file that they were in), `refused` (of a
         /// Zeek node: nothing had told of their columns, they did not fit them, or this node is no logger), `invalid` (no
-        /// logger writes such a stream) or `unsettled` (they may be in the files of a logger that did not come back). Any
-        /// growth but of `not_written` is a loss: look at the loggers, their disks and their logs.
+        /// logger writes such a stream), `unsettled` (they may be in the files of a logger that did not come back) or `spool`
+        /// (a disk has lost them while they waited for a logger). Any growth but of `not_written` is a loss: look at the
+        /// loggers, their disks and their logs.
         pub(super) RECORDS_DROPPED = counter("muster_log_records_lost_total").key("records_dropped")
             .fixed(&[("reason", "no_logger")]).labels(&["stream"]);
         pub(super) RECORDS_FAILED = RECORDS_DROPPED.key("records_failed")
@@ -91,6 +92,14 @@ mod descriptors {
             .fixed(&[("reason", "invalid")]).labels(&["stream"]);
         pub(super) RECORDS_UNSETTLED = RECORDS_DROPPED.key("records_unsettled")
             .fixed(&[("reason", "unsettled")]).labels(&["stream"]);
+        pub(super) RECORDS_SPOILT = RECORDS_DROPPED.key("records_spoilt")
+            .fixed(&[("reason", "spool")]).labels(&["stream"]);
+        /// Log records that this node has kept on its disk until a logger has them.
+        pub(super) RECORDS_SPOOLED = counter("muster_log_records_spooled_total").key("records_spooled");
+        /// Log records that were open when this node ended, and are on its disk for its next life.
+        pub(super) RECORDS_LEFT = counter("muster_log_records_left_total").key("records_left");
+        /// Log records of former lives of this node, or of others, that it has found on its disk and sends.
+        pub(super) RECORDS_FOUND = counter("muster_log_records_found_total").key("records_found");
         /// Log records of this node that a logger has acknowledged: they are safe on its disk.
         pub(super) RECORDS_ACKNOWLEDGED = counter("muster_log_records_acknowledged_total").key("records_acknowledged");
         /// Log records of this node that went to loggers which acknowledge nothing: Zeek's, and those of former releases.
@@ -158,6 +167,14 @@ pub struct NodeCounts {
     pub records_invalid: ByName,
     /// Log records that may be at a logger which did not come back, by stream.
     pub records_unsettled: ByName,
+    /// Log records that this node's disk has lost, by stream.
+    pub records_spoilt: ByName,
+    /// Log records that the node has kept on its disk until a logger has them.
+    pub records_spooled: u64,
+    /// Log records that were open when the node ended, and are on its disk.
+    pub records_left: u64,
+    /// Log records of former lives that the node has found on its disk.
+    pub records_found: u64,
     /// Batches that were sent again.
     pub batches_repeated: u64,
     /// Batches that came to this node, a logger, though it had them.
@@ -205,6 +222,9 @@ impl NodeCounts {
             descriptors::RECORDS_WRITTEN.of(self.records_written),
             descriptors::RECORDS_ACKNOWLEDGED.of(self.records_acknowledged),
             descriptors::RECORDS_UNACKNOWLEDGED.of(self.records_unacknowledged),
+            descriptors::RECORDS_SPOOLED.of(self.records_spooled),
+            descriptors::RECORDS_LEFT.of(self.records_left),
+            descriptors::RECORDS_FOUND.of(self.records_found),
             descriptors::BATCHES_REPEATED.of(self.batches_repeated),
             descriptors::BATCHES_AGAIN.of(self.batches_again),
             descriptors::BATCHES_DELAYED.of(self.batches_delayed),
@@ -222,6 +242,7 @@ impl NodeCounts {
             by_name(&descriptors::RECORDS_REMOVED, &self.records_removed),
             by_name(&descriptors::RECORDS_INVALID, &self.records_invalid),
             by_name(&descriptors::RECORDS_UNSETTLED, &self.records_unsettled),
+            by_name(&descriptors::RECORDS_SPOILT, &self.records_spoilt),
             self.local_dropped.counters("local", ""),
         ];
         let frameworks = self.frameworks.iter();

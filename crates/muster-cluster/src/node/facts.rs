@@ -13,7 +13,9 @@ use super::logs::{LogBatch, StreamError};
 use super::reach::Reach;
 use super::stores::StoreNeed;
 use crate::coordination::StoreGroup;
-use crate::delivery::{BatchRefusal, LogDelivery, LogNotes, ProducerRecord};
+use crate::delivery::{
+    BatchRefusal, Leftover, LogDelivery, LogNotes, ProducerRecord, SpoolOrder, SpoolOutcome,
+};
 use crate::readiness::{Quorum, ReadyError};
 
 /// What can happen to a node.
@@ -78,6 +80,16 @@ pub enum Input<'a> {
     LogsNotSynced {
         /// What went wrong.
         problem: &'a str,
+    },
+    /// A former life has left batches in this node's spool. There is one at a time: the next may come when
+    /// [`SpoolOrder::End`] has ended it.
+    SpoolFound(&'a Leftover),
+    /// The spool has done something.
+    Spool {
+        /// For the batches of this life.
+        life: EndpointId,
+        /// What.
+        outcome: &'a SpoolOutcome,
     },
     /// A store whose primary belongs on this node was opened, or could not be.
     StoreOpened {
@@ -159,6 +171,13 @@ pub enum Effect {
         notes: Option<LogNotes>,
         /// The number of this effect; later ones have larger ones.
         sequence: u64,
+    },
+    /// Do something with the spool; [`Input::Spool`] tells of it. Only nodes with [a spool](super::NodeLoop::use_spool) ask for it.
+    Spool {
+        /// The life that has made the batches: this one, or a former one.
+        life: EndpointId,
+        /// What is to be done.
+        order: SpoolOrder,
     },
     /// Tell an endpoint who this node's peers are, with a `Muster::peers` event to `muster/peers/<id>/`.
     DescribePeers(EndpointId),

@@ -23,6 +23,8 @@ pub enum TroubleCause {
     Log(String),
     /// The files of logs cannot be written, or their disk hangs: the node is a logger, and others have its share.
     LogFiles,
+    /// Log records that should be on disk until a logger has them cannot be written there, or read.
+    Spool,
     /// A store cannot be opened, although its primary belongs here.
     Store(StoreName),
     /// The stores have together reached the memory that they may take.
@@ -41,6 +43,7 @@ impl TroubleCause {
         match self {
             Self::Log(_) => "log",
             Self::LogFiles => "log_files",
+            Self::Spool => "spool",
             Self::Store(_) => "store",
             Self::StoreMemory => "store_memory",
             Self::Layout(_) => "layout",
@@ -55,6 +58,7 @@ impl fmt::Display for TroubleCause {
         match self {
             Self::Log(stream) => write!(f, "log {stream}"),
             Self::LogFiles => f.write_str("log files"),
+            Self::Spool => f.write_str("spool"),
             Self::Store(store) => write!(f, "store {store}"),
             Self::StoreMemory => f.write_str("memory of stores"),
             Self::Layout(node) => write!(f, "layout of {node}"),

@@ -23,6 +23,9 @@ const TRY_AGAIN_AT_MOST: Duration = Duration::from_secs(30);
 /// How long a logger has to write without fail before it is quick again to try.
 const WELL_FOR: Duration = Duration::from_secs(60);
 
+/// More nodes that speak for producers are not remembered than there are producers.
+const MOST_SPEAKERS: usize = 4096;
+
 /// How long a producer is out of sight, where nobody decides who is in, until it is gone.
 const GONE_AFTER: Duration = Duration::from_secs(60);
 
@@ -30,6 +33,8 @@ const GONE_AFTER: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(super) struct LogIntake {
     intake: Intake,
+    /// The nodes that speak for producers that are gone: they have what these have left.
+    speakers: BTreeMap<EndpointId, EndpointId>,
     /// Since when producers are out of sight whose batches are here.
     away: BTreeMap<EndpointId, Mono>,
     /// When a logger that cannot write tries again, and how long it waits.
@@ -93,7 +98,9 @@ impl NodeLoop {
     }
 
     fn tell_producer<E: Record + Encode>(&mut self, producer: EndpointId, event: &E) {
-        let topic = self.core.layout.topics().id(producer);
+        let speaker = self.log_intake.speakers.get(&producer);
+        let listener = speaker.copied().unwrap_or(producer);
+        let topic = self.core.layout.topics().id(listener);
         self.core.tell(&topic, event);
     }
 
@@ -163,8 +170,7 @@ impl NodeLoop {
             return;
         }
         let now = self.core.clock.now.mono;
-        let is_own = note.producer == from.to_string();
-        let arrived = if is_own {
+        let arrived = if self.may_speak_for(from, &note.producer) {
             self.log_intake.intake.arrive(note, now)
         } else {
             Err(Arrival::Malformed)
@@ -179,6 +185,15 @@ impl NodeLoop {
             }
         };
         let id = delivery.id;
+        if id.producer != from {
+            let LogIntake {
+                speakers, intake, ..
+            } = &mut self.log_intake;
+            speakers.insert(id.producer, from);
+            if speakers.len() > MOST_SPEAKERS {
+                speakers.retain(|producer, _| intake.knows(*producer));
+            }
+        }
         let numbers: Numbers = [id.number].into_iter().collect();
         if arrival != Arrival::New {
             self.core.counts.batches_again += 1;
@@ -206,6 +221,17 @@ impl NodeLoop {
             }
             Arrival::Nothing | Arrival::Full | Arrival::Malformed => {}
         }
+    }
+
+    /// Returns `true` if a node may speak for a producer: it is the producer, or that is gone and has left its batches to it.
+    fn may_speak_for(&self, from: EndpointId, producer: &str) -> bool {
+        if producer == from.to_string() {
+            return true;
+        }
+        let producer = producer.parse::<EndpointId>().ok();
+        producer.is_some_and(|producer| {
+            producer != self.core.id && self.core.members.membership.name_of(producer).is_none()
+        })
     }
 
     fn note(&mut self, notes: LogNotes) {
@@ -344,8 +370,11 @@ impl NodeLoop {
             self.core.counts.control_events_refused += 1;
             return;
         };
-        // It is the producer alone that can say it.
-        if verdict.producer != from.to_string() {
+        // It is the producer alone that can say it, or who has what it has left.
+        let speakers = &self.log_intake.speakers;
+        let spoken_for = verdict.producer.parse::<EndpointId>().ok();
+        let speaker = spoken_for.and_then(|producer| speakers.get(&producer));
+        if verdict.producer != from.to_string() && speaker != Some(&from) {
             self.core.counts.control_events_refused += 1;
             return;
         }
@@ -432,12 +461,17 @@ impl NodeLoop {
             .collect();
         let mut intake = std::mem::take(&mut self.log_intake.intake);
         let mut away = std::mem::take(&mut self.log_intake.away);
+        let mut speakers = std::mem::take(&mut self.log_intake.speakers);
         let seen = |id: EndpointId| {
             self.core.members.membership.name_of(id).is_some() || id == self.core.id
         };
+        speakers.retain(|producer, speaker| intake.knows(*producer) && seen(*speaker));
         away.retain(|id, _| !seen(*id));
         let away = std::cell::RefCell::new(away);
         let is_gone = |id: EndpointId, node: &str| {
+            if speakers.contains_key(&id) {
+                return false;
+            }
             let member = self.view().and_then(|view| view.get(node));
             if let Some(member) = member.filter(|member| member.life == id) {
                 return member.out.is_some();
@@ -462,6 +496,7 @@ impl NodeLoop {
         let found = intake.look(&around, now);
         self.log_intake.intake = intake;
         self.log_intake.away = away.into_inner();
+        self.log_intake.speakers = speakers;
         let intake = &self.log_intake.intake;
         self.log_intake.away.retain(|id, _| intake.knows(*id));
         self.acknowledge(found.batches);

@@ -8,24 +8,30 @@ use muster_data::{Encode, Record};
 use muster_wire::zeek::{self, EventRef, Metadata};
 use muster_wire::{Class, EndpointId, Mono};
 
-use super::logs::BATCH;
+use super::log_spool::Adopted;
+use super::logs::{self, BATCH};
 use super::node_core::NodeCore;
 use super::{Effect, NodeLoop, Report, Severity, zeek_logger};
 use crate::delivery::messages::{
     BatchRefusal, DeliveryNote, LogAck, LogRefused, LogVerdict, LoggerState,
 };
-use crate::delivery::{Candidate, Dispatched, Lost, Numbers, Sending, Shipment, Shipper, Verdict};
+use crate::delivery::{
+    Batch, Candidate, Dispatched, Dropped, Lost, MEMORY_BYTES, Numbers, Sending, Shipment, Shipper,
+    Verdict,
+};
 use crate::layout::{Layout, MOST_NODES, Node, NodeName, PoolName};
 use crate::pools::{PoolView, Pools};
 use crate::settings::AcknowledgeWhen;
 
 /// Inputs wait while so many bytes of records wait for loggers.
-const MANY_BYTES: usize = crate::delivery::SPOOL_BYTES / 2;
+const MANY_BYTES: usize = MEMORY_BYTES / 2;
 
 /// The records of a node that have a batch.
 #[derive(Debug)]
 pub(crate) struct Shipping {
-    shipper: Shipper,
+    pub(super) shipper: Shipper,
+    /// The batches of a former life.
+    pub(super) adopted: Option<Adopted>,
     /// All loggers of the layout, in the order of their pool.
     loggers: Vec<NodeName>,
     /// What their lives have said of themselves: what keeps them from writing, if anything does.
@@ -40,6 +46,19 @@ pub(crate) struct Shipping {
     pub(super) is_stale: bool,
     /// What the operator knows of logs at Zeek's loggers: logger and path.
     told_zeek_loggers: BTreeSet<(NodeName, String)>,
+}
+
+/// Whose batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// Those of this life.
+    Own,
+    /// Those of the former life that is adopted.
+    Adopted,
+}
+
+impl Whose {
+    pub(super) const ALL: [Self; 2] = [Self::Adopted, Self::Own];
 }
 
 /// The beginning of what another node says.
@@ -84,7 +103,7 @@ enum Standing {
 }
 
 impl Shipping {
-    pub(super) fn of(layout: &Layout, node: &Node) -> Self {
+    pub(super) fn new(layout: &Layout, node: &Node) -> Self {
         let pools = Pools::new(layout, None);
         let loggers = if layout.manager_is_logger() {
             layout
@@ -99,6 +118,7 @@ impl Shipping {
         };
         Self {
             shipper: Shipper::default(),
+            adopted: None,
             loggers,
             said: BTreeMap::new(),
             acknowledging: BTreeSet::new(),
@@ -111,26 +131,40 @@ impl Shipping {
 
     /// The records that have a batch and are not acknowledged.
     pub(super) fn records(&self) -> usize {
-        self.shipper.records()
+        let shippers = Whose::ALL.into_iter().filter_map(|whose| self.of(whose));
+        shippers.map(Shipper::records).sum()
+    }
+
+    pub(super) fn of(&self, whose: Whose) -> Option<&Shipper> {
+        match whose {
+            Whose::Own => Some(&self.shipper),
+            Whose::Adopted => self.adopted.as_ref().map(|adopted| &adopted.shipper),
+        }
+    }
+
+    pub(super) fn of_mut(&mut self, whose: Whose) -> Option<&mut Shipper> {
+        match whose {
+            Whose::Own => Some(&mut self.shipper),
+            Whose::Adopted => self.adopted.as_mut().map(|adopted| &mut adopted.shipper),
+        }
     }
 
     /// Returns `true` if so much waits for loggers that whoever makes more should wait, as they get on.
     pub(super) fn is_behind(&self) -> bool {
-        self.shipper.bytes() > MANY_BYTES && !self.usable.is_empty()
+        self.shipper.memory() > MANY_BYTES && !self.usable.is_empty()
     }
 
     /// Returns `true` if nothing is open, or nobody is there to take it.
     pub(super) fn is_done(&self) -> bool {
         let says_all = !self.shipper.has_verdicts();
-        (self.shipper.is_empty() && says_all) || self.usable.is_empty()
+        let is_shipped = self.shipper.is_empty() && self.shipper.is_spool_done();
+        (is_shipped && says_all) || self.usable.is_empty()
     }
 
     pub(super) fn next_deadline(&self) -> Option<Mono> {
         let due = self.is_stale.then_some(Mono::default());
-        [self.shipper.next_deadline(), due]
-            .into_iter()
-            .flatten()
-            .min()
+        let shippers = Whose::ALL.into_iter().filter_map(|whose| self.of(whose));
+        shippers.filter_map(Shipper::next_deadline).chain(due).min()
     }
 
     /// All loggers, in order.
@@ -142,10 +176,17 @@ impl Shipping {
 impl NodeCore {
     /// Makes what a stream has gathered a batch, and gives it to a logger if there is one.
     pub(crate) fn ship(&mut self, stream: &str) {
-        let Some((name, rows, records)) = self.logging.logs.take(stream) else {
-            return;
-        };
-        if !self.logging.shipping.shipper.add(name, rows, records) {
+        if let Some(batch) = self.logging.logs.take(stream) {
+            self.ship_batch(batch);
+        }
+    }
+
+    /// Gives a batch to a logger, or keeps it until there is one.
+    pub(super) fn ship_batch(&mut self, batch: Batch) {
+        let (head, records) = (std::sync::Arc::clone(&batch.head), batch.records);
+        let most = self.logging.logs.batch_size();
+        if !self.logging.shipping.shipper.add(batch, most) {
+            let name = head.name();
             self.counts.records_dropped.add_many(name, records as u64);
             let text =
                 || format!("no room for records of log `{name}`: too many wait for the loggers");
@@ -185,37 +226,58 @@ impl NodeCore {
         }
     }
 
+    /// The loggers that can be given batches.
+    fn candidates(&self) -> Vec<Candidate> {
+        let shipping = &self.logging.shipping;
+        let candidates = shipping
+            .loggers
+            .iter()
+            .enumerate()
+            .filter_map(|(position, name)| {
+                let acknowledges = match self.standing(name) {
+                    // Whoever has come was not looked at yet: what it may have is sent first.
+                    Standing::Usable(life) => {
+                        (shipping.usable.get(name) == Some(&life)).then_some(true)?
+                    }
+                    Standing::Silent => false,
+                    Standing::Out | Standing::Away => return None,
+                };
+                Some(Candidate {
+                    position,
+                    name: name.clone(),
+                    acknowledges,
+                })
+            });
+        candidates.collect()
+    }
+
     /// Gives the batches that wait to loggers.
     pub(super) fn dispatch_batches(&mut self) {
-        if !self.logging.shipping.shipper.has_waiting() {
-            return;
+        for whose in Whose::ALL {
+            let shipper = self.logging.shipping.of(whose);
+            if shipper.is_some_and(Shipper::has_waiting) {
+                self.dispatch(whose);
+            } else {
+                self.order_spool(whose, false);
+            }
         }
-        let loggers = self.logging.shipping.loggers.clone();
-        let candidates = loggers.iter().enumerate().filter_map(|(position, name)| {
-            let acknowledges = match self.standing(name) {
-                // Whoever has come was not looked at yet: what it may have is sent first.
-                Standing::Usable(life) => {
-                    (self.logging.shipping.usable.get(name) == Some(&life)).then_some(true)?
-                }
-                Standing::Silent => false,
-                Standing::Out | Standing::Away => return None,
-            };
-            Some(Candidate {
-                position,
-                name: name.clone(),
-                acknowledges,
-            })
-        });
-        let candidates: Vec<Candidate> = candidates.collect();
+    }
+
+    fn dispatch(&mut self, whose: Whose) {
+        let mut candidates = self.candidates();
+        if whose == Whose::Adopted {
+            // Who acknowledges nothing may be one that cannot be told of streams that are not declared here.
+            candidates.retain(|candidate| candidate.acknowledges);
+        }
+        let loggers = self.logging.shipping.loggers.len();
         let now = self.clock.now.mono;
-        loop {
-            let shipper = &mut self.logging.shipping.shipper;
-            match shipper.dispatch(&candidates, loggers.len(), now) {
-                None => return,
+        while let Some(shipper) = self.logging.shipping.of_mut(whose) {
+            match shipper.dispatch(&candidates, loggers, now) {
+                None => break,
                 Some(Dispatched::Given(sending)) => {
                     let records = shipper.get(sending.number).map_or(0, |it| it.records);
                     self.counts.records_sent += records as u64;
-                    self.put_batch(&sending);
+                    self.put_batch(whose, &sending);
                 }
                 Some(Dispatched::LetGo(logger, shipment)) => {
                     self.counts.records_sent += shipment.records as u64;
@@ -224,56 +286,62 @@ impl NodeCore {
                 }
             }
         }
+        self.order_spool(whose, !candidates.is_empty());
     }
 
     /// Sends an open batch to a logger.
-    fn put_batch(&mut self, sending: &Sending) {
+    fn put_batch(&mut self, whose: Whose, sending: &Sending) {
         let Some(topic) = self.topic_for_node(&sending.logger) else {
             return;
         };
-        let logging = &self.logging;
-        let shipper = &logging.shipping.shipper;
-        let Some(shipment) = shipper.get(sending.number) else {
+        let shipping = &self.logging.shipping;
+        let Some(shipper) = shipping.of(whose) else {
             return;
         };
-        let outgoing = logging
-            .logs
-            .outgoing(shipment.stream, &shipment.rows, shipment.records);
-        let Some(outgoing) = outgoing else {
+        let batch = shipper
+            .get(sending.number)
+            .and_then(|shipment| shipment.batch());
+        let Some(batch) = batch.cloned() else {
             return;
+        };
+        let adopted = shipping.adopted.as_ref();
+        let (node, producer) = match adopted.filter(|_| whose == Whose::Adopted) {
+            Some(adopted) => (adopted.node.clone(), adopted.life),
+            None => (self.node.name.to_string(), self.id),
         };
         let note = DeliveryNote {
-            node: self.node.name.to_string(),
-            producer: self.id.to_string(),
+            node,
+            producer: producer.to_string(),
             number: sending.number,
             floor: shipper.floor(),
         };
-        let mut arguments = Vec::new();
-        outgoing.put(&mut arguments, Some(&note));
         let metadata = self.metadata();
         self.send(&topic, Class::Bulk, BATCH, metadata, |out| {
-            out.extend_from_slice(&arguments);
+            logs::put_batch(out, &batch, Some(&note));
         });
     }
 
     /// Sends a batch to a logger that does not acknowledge.
     fn let_go(&mut self, logger: &NodeName, shipment: &Shipment) {
-        let Some(topic) = self.topic_for_node(logger) else {
+        let Some((topic, batch)) = self.topic_for_node(logger).zip(shipment.batch()) else {
             return;
         };
-        let logs = &self.logging.logs;
-        let outgoing = logs.outgoing(shipment.stream, &shipment.rows, shipment.records);
-        let Some(outgoing) = outgoing else {
-            return;
-        };
-        let mut out = Vec::new();
         if !self.is_zeek(logger) {
-            outgoing.put(&mut out, None);
             let metadata = self.metadata();
-            return self.send(&topic, Class::Bulk, BATCH, metadata, |arguments| {
-                arguments.extend_from_slice(&out);
+            return self.send(&topic, Class::Bulk, BATCH, metadata, |out| {
+                logs::put_batch(out, batch, None);
             });
         }
+        let (mut rows, mut out) = (Vec::new(), Vec::new());
+        batch.put_rows(&mut rows);
+        let logs = &self.logging.logs;
+        let Some(outgoing) = logs.outgoing(batch.head.name(), &rows, batch.records) else {
+            // What is handed on has no type here, and Zeek needs one.
+            let name = batch.head.name().to_owned();
+            let records = batch.records as u64;
+            self.counts.records_invalid.add_many(&name, records);
+            return;
+        };
         let target = zeek_logger::Target::of(&outgoing);
         target.put(&mut out, &outgoing, self.clock.now.wall);
         self.counts.events_out += 1;
@@ -296,20 +364,27 @@ impl NodeCore {
         }
     }
 
-    fn put_batches(&mut self, sendings: &[Sending]) {
+    fn put_batches(&mut self, whose: Whose, sendings: &[Sending]) {
         for sending in sendings {
             self.counts.batches_repeated += 1;
-            self.put_batch(sending);
+            self.put_batch(whose, sending);
         }
     }
 
-    fn dropped(&mut self, dropped: Vec<(&'static str, usize, Lost)>) {
-        for (stream, records, lost) in dropped {
+    pub(super) fn dropped(&mut self, dropped: Vec<Dropped>) {
+        for Dropped {
+            head,
+            records,
+            lost,
+        } in dropped
+        {
             let counts = match lost {
                 Lost::Invalid => &mut self.counts.records_invalid,
                 Lost::Unsettled => &mut self.counts.records_unsettled,
+                Lost::Spool => &mut self.counts.records_spoilt,
+                Lost::NoLogger => &mut self.counts.records_dropped,
             };
-            counts.add_many(stream, records as u64);
+            counts.add_many(head.name(), records as u64);
         }
     }
 
@@ -322,9 +397,13 @@ impl NodeCore {
             let shipping = &mut self.logging.shipping;
             match standing {
                 Standing::Usable(life) => {
-                    if shipping.usable.insert(logger.clone(), life) != Some(life) {
-                        let again = shipping.shipper.is_back(&logger, now);
-                        self.put_batches(&again);
+                    if shipping.usable.insert(logger.clone(), life) == Some(life) {
+                        continue;
+                    }
+                    for whose in Whose::ALL {
+                        let shipper = self.logging.shipping.of_mut(whose);
+                        let again = shipper.map(|shipper| shipper.is_back(&logger, now));
+                        self.put_batches(whose, &again.unwrap_or_default());
                     }
                 }
                 Standing::Away => {
@@ -332,7 +411,11 @@ impl NodeCore {
                 }
                 Standing::Out | Standing::Silent => {
                     shipping.usable.remove(&logger);
-                    shipping.shipper.is_out(&logger);
+                    for whose in Whose::ALL {
+                        if let Some(shipper) = shipping.of_mut(whose) {
+                            shipper.is_out(&logger);
+                        }
+                    }
                 }
             }
         }
@@ -349,31 +432,49 @@ impl NodeCore {
 
     /// Does what is due for records that are on their way.
     pub(super) fn ship_on(&mut self) {
-        let now = self.clock.now.mono;
         if self.logging.shipping.is_stale {
             self.look_at_loggers();
         }
-        let shipping = &mut self.logging.shipping;
-        if shipping.shipper.next_deadline().is_some_and(|at| at <= now) {
-            let usable = &shipping.usable;
-            let (again, dropped) = shipping.shipper.tick(now, |name| usable.contains_key(name));
-            let verdicts = shipping.shipper.take_verdicts(now);
-            self.put_batches(&again);
-            self.dropped(dropped);
-            for (logger, verdict) in verdicts {
-                self.say_verdict(&logger, &verdict);
-            }
+        for whose in Whose::ALL {
+            self.ship_on_of(whose);
         }
         self.dispatch_batches();
     }
 
-    fn say_verdict(&mut self, logger: &NodeName, verdict: &Verdict) {
+    fn ship_on_of(&mut self, whose: Whose) {
+        let now = self.clock.now.mono;
+        let shipping = &mut self.logging.shipping;
+        let usable = std::mem::take(&mut shipping.usable);
+        let due = shipping.of_mut(whose).filter(|shipper| {
+            let due = shipper.next_deadline();
+            due.is_some_and(|at| at <= now)
+        });
+        let done = due.map(|shipper| {
+            let (again, dropped) = shipper.tick(now, |name| usable.contains_key(name));
+            (again, dropped, shipper.take_verdicts(now))
+        });
+        shipping.usable = usable;
+        let Some((again, dropped, verdicts)) = done else {
+            return;
+        };
+        self.put_batches(whose, &again);
+        self.dropped(dropped);
+        for (logger, verdict) in verdicts {
+            self.say_verdict(whose, &logger, &verdict);
+        }
+    }
+
+    fn say_verdict(&mut self, whose: Whose, logger: &NodeName, verdict: &Verdict) {
         let Some(topic) = self.topic_for_node(logger) else {
             return;
         };
+        let shipping = &self.logging.shipping;
+        let adopted = shipping.adopted.as_ref();
+        let adopted = adopted.filter(|_| whose == Whose::Adopted);
+        let producer = adopted.map_or(self.id, |adopted| adopted.life);
         let verdict = LogVerdict {
-            producer: self.id.to_string(),
-            floor: self.logging.shipping.shipper.floor(),
+            producer: producer.to_string(),
+            floor: shipping.of(whose).map_or(0, Shipper::floor),
             keep: verdict.keep.to_pairs(),
             keep_shared: verdict.keep_shared.to_pairs(),
             strike: verdict.strike.to_pairs(),
@@ -388,13 +489,6 @@ impl NodeCore {
         self.send(topic, Class::Interactive, E::NAME, metadata, |out| {
             event.encode(out);
         });
-    }
-
-    /// Nobody takes what is still open: the node ends.
-    pub(super) fn give_up_batches(&mut self) {
-        for (stream, records) in self.logging.shipping.shipper.give_up() {
-            self.counts.records_dropped.add_many(stream, records as u64);
-        }
     }
 
     /// What is decided is said without waiting for more.
@@ -448,6 +542,23 @@ impl NodeLoop {
         logger.zip(said)
     }
 
+    /// Reads which batches a logger speaks of. Returns `None` if they are of a life of which this node has nothing.
+    fn of_this_node(&mut self, producer: &str, ranges: &[u64]) -> Option<(Whose, Numbers)> {
+        let adopted = self.core.logging.shipping.adopted.as_ref();
+        let whose = if producer == self.core.id.to_string() {
+            Some(Whose::Own)
+        } else if adopted.is_some_and(|adopted| adopted.life.to_string() == producer) {
+            Some(Whose::Adopted)
+        } else {
+            None
+        };
+        let numbers = Numbers::from_pairs(ranges);
+        if numbers.is_none() {
+            self.core.counts.control_events_refused += 1;
+        }
+        whose.zip(numbers)
+    }
+
     /// A logger says whether it takes records.
     pub(super) fn logger_says(&mut self, from: EndpointId, event: &EventRef<'_>) {
         let Some((logger, state)) = self.said_by_logger::<LoggerState>(from, event) else {
@@ -470,21 +581,38 @@ impl NodeLoop {
         let Some((logger, ack)) = self.said_by_logger::<LogAck>(from, event) else {
             return;
         };
-        let numbers = Numbers::from_pairs(&ack.batches);
-        let is_ours = ack.producer == self.core.id.to_string();
-        let Some(numbers) = numbers.filter(|_| is_ours) else {
-            self.core.counts.control_events_refused += 1;
+        let Some((whose, numbers)) = self.of_this_node(&ack.producer, &ack.batches) else {
+            if ack.producer != self.core.id.to_string() {
+                self.unknown_acknowledged(&logger, ack);
+            }
             return;
         };
         let now = self.core.clock.now.mono;
-        let shipper = &mut self.core.logging.shipping.shipper;
+        let Some(shipper) = self.core.logging.shipping.of_mut(whose) else {
+            return;
+        };
         let (records, again) = shipper.acknowledged(&logger, &numbers, now);
         self.core.counts.records_acknowledged += records;
-        self.core.put_batches(&again);
+        self.core.put_batches(whose, &again);
         if self.stopping {
             self.core.hurry_verdicts();
         }
         self.core.dispatch_batches();
+    }
+
+    /// A logger has batches of a life of which this node has nothing any more: loggers decide among themselves.
+    fn unknown_acknowledged(&mut self, logger: &NodeName, ack: LogAck) {
+        if let Some(topic) = self.core.topic_for_node(logger) {
+            let verdict = LogVerdict {
+                producer: ack.producer,
+                floor: 0,
+                keep: Vec::new(),
+                keep_shared: Vec::new(),
+                strike: Vec::new(),
+                settle: ack.batches,
+            };
+            self.core.tell(&topic, &verdict);
+        }
     }
 
     /// A logger does not take batches of this node.
@@ -492,16 +620,14 @@ impl NodeLoop {
         let Some((logger, refused)) = self.said_by_logger::<LogRefused>(from, event) else {
             return;
         };
-        let numbers = Numbers::from_pairs(&refused.batches);
-        let is_ours = refused.producer == self.core.id.to_string();
-        let Some(numbers) = numbers.filter(|_| is_ours) else {
-            self.core.counts.control_events_refused += 1;
+        let Some((whose, numbers)) = self.of_this_node(&refused.producer, &refused.batches) else {
             return;
         };
         let refusal = BatchRefusal::of(refused.cause);
         let now = self.core.clock.now.mono;
         let shipping = &mut self.core.logging.shipping;
-        let dropped = shipping.shipper.refused(&logger, &numbers, refusal, now);
+        let shipper = shipping.of_mut(whose);
+        let dropped = shipper.map(|shipper| shipper.refused(&logger, &numbers, refusal, now));
         if refusal == BatchRefusal::CannotWrite {
             // It says itself when it can again.
             shipping.said.insert(from, Some(clipped(&refused.text)));
@@ -511,7 +637,7 @@ impl NodeLoop {
             let text = || format!("{logger} refused log records: {}", clipped(&refused.text));
             self.core.report(Severity::Error, "invalid batch", text);
         }
-        self.core.dropped(dropped);
+        self.core.dropped(dropped.unwrap_or_default());
         self.core.ship_on();
     }
 }

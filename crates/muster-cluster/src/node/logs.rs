@@ -3,6 +3,7 @@
 
 use std::any::TypeId;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,9 +12,7 @@ use muster_wire::Mono;
 
 use super::shape;
 use crate::delivery::messages::DeliveryNote;
-
-/// A batch of this many bytes is full, whatever its number of records.
-const LARGE_BATCH: usize = 1 << 20;
+use crate::delivery::{Batch, LARGE_BATCH, StreamHead};
 
 /// A column of a log stream.
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
@@ -228,6 +227,8 @@ fn scalar_type(ty: &Type) -> Option<&'static str> {
 struct Stream {
     ty: Type,
     columns: Vec<Column>,
+    /// Its name and its columns, as batches begin with them.
+    head: Arc<StreamHead>,
     /// Zeek's stream of the same columns.
     zeek_stream: Option<&'static str>,
     /// The Rust type that was checked against `ty` last.
@@ -275,17 +276,12 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) count: usize,
 }
 
-impl Outgoing<'_> {
-    /// Appends the arguments of a [`BATCH`] event. With a note the batch is acknowledged.
-    pub(crate) fn put(&self, out: &mut Vec<u8>, note: Option<&DeliveryNote>) {
-        out.reserve(self.rows.len() + 512);
-        encode::vector_header(out, 3 + usize::from(note.is_some()));
-        encode::string(out, self.name.as_bytes());
-        muster_data::Encode::encode(self.columns, out);
-        out.extend_from_slice(self.rows);
-        if let Some(note) = note {
-            muster_data::Encode::encode(note, out);
-        }
+/// Appends the arguments of a [`BATCH`] event. With a note the batch is acknowledged.
+pub(crate) fn put_batch(out: &mut Vec<u8>, batch: &Batch, note: Option<&DeliveryNote>) {
+    encode::vector_header(out, 3 + usize::from(note.is_some()));
+    batch.put(out);
+    if let Some(note) = note {
+        muster_data::Encode::encode(note, out);
     }
 }
 
@@ -325,6 +321,7 @@ impl Logs {
             };
         }
         let stream = Stream {
+            head: Arc::new(StreamHead::new(name, &columns[..])),
             ty,
             columns,
             zeek_stream,
@@ -425,26 +422,26 @@ impl Logs {
             .collect()
     }
 
-    /// Takes what a stream has gathered: its name, a vector of the records, and how many there are.
-    pub(crate) fn take(&mut self, name: &str) -> Option<(&'static str, Vec<u8>, usize)> {
-        let mut streams = self.streams.iter_mut();
-        let (name, stream) =
-            streams.find(|(known, stream)| **known == name && stream.is_waiting())?;
-        let rows = std::mem::take(&mut stream.open);
-        let mut encoded = Vec::with_capacity(rows.bytes.len() + 8);
-        encode::vector_header(&mut encoded, rows.count);
-        encoded.extend_from_slice(&rows.bytes);
-        Some((name, encoded, rows.count))
+    /// Takes what a stream has gathered.
+    pub(crate) fn take(&mut self, name: &str) -> Option<Batch> {
+        let stream = self.streams.get_mut(name).filter(|it| it.is_waiting())?;
+        let Rows { bytes, count } = std::mem::take(&mut stream.open);
+        Some(Batch::new(Arc::clone(&stream.head), bytes, count))
     }
 
-    /// Describes records of a stream.
+    /// The most records of one batch.
+    pub(crate) fn batch_size(&self) -> usize {
+        self.batch_size
+    }
+
+    /// Describes records of a stream, an encoded vector of so many. Returns `None` if the stream is not declared.
     pub(crate) fn outgoing<'a>(
         &'a self,
-        name: &'static str,
+        name: &str,
         rows: &'a [u8],
         count: usize,
     ) -> Option<Outgoing<'a>> {
-        let stream = self.streams.get(name)?;
+        let (name, stream) = self.streams.get_key_value(name)?;
         Some(Outgoing {
             name,
             ty: &stream.ty,

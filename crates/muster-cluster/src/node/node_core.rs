@@ -168,7 +168,7 @@ impl NodeCore {
             logging: Logging {
                 logs,
                 zeek_logs: ZeekLogs::default(),
-                shipping: Shipping::of(&layout, &node),
+                shipping: Shipping::new(&layout, &node),
             },
             stores: StoreAccess::default(),
             outbox: Outbox {

@@ -12,6 +12,7 @@ mod coordination;
 mod indirect_neighbours;
 mod layouts;
 mod lease_trouble;
+mod log_spool;
 mod logging;
 mod needs;
 mod reach;
@@ -214,6 +215,8 @@ struct Rig {
     /// Its files write and sync by themselves.
     has_files: bool,
     input_starts: usize,
+    /// What its spool was asked for.
+    orders: Vec<(EndpointId, SpoolOrder)>,
 }
 
 impl Rig {
@@ -257,6 +260,7 @@ impl Rig {
             handed: 0,
             has_files: true,
             input_starts: 0,
+            orders: Vec::new(),
         };
         this.collect();
         Ok(this)
@@ -289,6 +293,7 @@ impl Rig {
                         self.said.push("try to write".to_owned());
                     }
                 }
+                Effect::Spool { life, order } => self.orders.push((life, order)),
                 Effect::StartInputs => self.input_starts += 1,
                 Effect::Report(report) => self.said.push(report.text.replace("actor: ", "")),
                 Effect::Ping(id) => self.said.push(format!("ping {id}")),

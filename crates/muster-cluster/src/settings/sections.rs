@@ -66,6 +66,24 @@ crate::choice!(AcknowledgeWhen {
     "never" => AcknowledgeWhen::Never,
 });
 
+/// Which batches of log records a node keeps on its disk until a logger has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SpoolWhen {
+    /// Those for which there is too little room in memory, and what is left at the end.
+    #[default]
+    Overflow,
+    /// All: what a process leaves that is killed the next one sends.
+    Always,
+    /// None.
+    Never,
+}
+
+crate::choice!(SpoolWhen {
+    "overflow" => SpoolWhen::Overflow,
+    "always" => SpoolWhen::Always,
+    "never" => SpoolWhen::Never,
+});
+
 /// How peerings are protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsMode {

@@ -389,3 +389,44 @@ fn a_file_that_appears_is_not_overwritten() {
         b"a letter, say"
     );
 }
+
+#[test]
+fn a_record_is_read_by_its_place_in_any_segment() {
+    let (mut journal, files) = begun();
+    let mut places = Vec::new();
+    for number in 0..20u8 {
+        if journal.needs_segment() {
+            journal.begin_segment(0, b"next").unwrap();
+        }
+        let place = journal.append(number, &[number; 30]).unwrap();
+        places.push((place, number));
+    }
+    assert!(journal.present() > Some(3));
+    for (place, number) in &places {
+        assert_eq!(journal.get(*place).unwrap(), (*number, vec![*number; 30]));
+    }
+    let (first, _) = places[0];
+    let beside = Position {
+        offset: first.offset + 1,
+        ..first
+    };
+    assert_eq!(kind(journal.get(beside)), JournalErrorKind::Damaged);
+    let far = Position {
+        offset: 1 << 40,
+        ..first
+    };
+    assert_eq!(kind(journal.get(far)), JournalErrorKind::Damaged);
+    let nowhere = Position {
+        segment: 99,
+        offset: first.offset,
+    };
+    assert_eq!(kind(journal.get(nowhere)), JournalErrorKind::Io);
+    // A flipped bit costs the record, and no other.
+    let name = "spool-0000000001.seg";
+    let mut bytes = files.content(name).unwrap();
+    let at = usize::try_from(first.offset).unwrap() + 20;
+    bytes[at] ^= 4;
+    files.put(name, &bytes);
+    assert_eq!(kind(journal.get(first)), JournalErrorKind::Damaged);
+    assert_eq!(journal.get(places[1].0).unwrap(), (1, vec![1; 30]));
+}

@@ -7,7 +7,7 @@ use muster_cluster::node::{Effect, Input, NodeLoop, Severity};
 use muster_wire::{EndpointId, Kind};
 
 use super::Cluster;
-use crate::agenda::{Item, LogWork};
+use crate::agenda::{Item, LogWork, SpoolWork};
 use crate::nanos;
 
 /// The input that feeds are announced as.
@@ -48,6 +48,9 @@ impl Cluster {
             Item::LogWork { node, life, work } if self.lives(node, life) => {
                 self.do_log_work(node, work);
             }
+            Item::SpoolWork { node, life, work } if self.lives(node, life) => {
+                self.do_spool_work(node, work);
+            }
             Item::Wake { node, life } if self.lives(node, life) => {
                 if let Some(life) = &mut self.nodes[node].life
                     && life.wake == Some(at)
@@ -73,6 +76,7 @@ impl Cluster {
             | Item::Wants { .. }
             | Item::VoterWritten { .. }
             | Item::LogWork { .. }
+            | Item::SpoolWork { .. }
             | Item::Wake { .. }
             | Item::EndpointWake { .. }
             | Item::Pong { .. } => {}
@@ -154,6 +158,9 @@ impl Cluster {
                 }
                 Effect::NoteLogs { notes, sequence } => {
                     self.log_work(position, number, LogWork::Note { notes, sequence });
+                }
+                Effect::Spool { life, order } => {
+                    self.spool_work(position, SpoolWork::Order { of: life, order });
                 }
                 Effect::StartInputs => {
                     let has_input = !self.layout.nodes()[position].input.is_empty();

@@ -11,10 +11,11 @@ use muster_wire::{EndpointId, Filter, Incarnation, Mono, Topic};
 use super::agent::Agent;
 use super::log_files::LogDisk;
 use super::process::{Process, ZeekProcess};
+use super::spools::SpoolDisk;
 use super::stores::NodeStores;
 use super::voter_disk::VoterDisk;
 use super::{Cluster, Life};
-use crate::agenda::Item;
+use crate::agenda::{Item, SpoolWork};
 use crate::endpoint::Endpoint;
 
 /// The mesh as an endpoint of a process sets it: peers that hang are found by the pings of their connections.
@@ -34,7 +35,8 @@ impl Cluster {
         node.lives += 1;
         (node.frozen_since, node.backlog) = (None, Vec::new());
         let incarnation = Incarnation(now.wall.as_nanos().unsigned_abs() + node.lives);
-        let known = self.layout.find(&node.name);
+        let layout = Arc::clone(&self.layout);
+        let known = layout.find(&node.name);
         let settings = known.map_or(self.layout.settings(), |known| &known.settings);
         let stores = NodeStores::new(settings.size("stores.node_memory_limit"));
         let mut process = match known {
@@ -61,6 +63,10 @@ impl Cluster {
         let log_disk = match &mut process {
             Process::Muster(node_loop) => self.begin_log_disk(position, node_loop),
             Process::Zeek(_) | Process::Agent(_) => LogDisk::default(),
+        };
+        let spool = match &mut process {
+            Process::Muster(node_loop) => self.begin_spool(position, node_loop),
+            Process::Zeek(_) | Process::Agent(_) => SpoolDisk::default(),
         };
         let node = &mut self.nodes[position];
         let topics = process.subscriptions();
@@ -95,6 +101,7 @@ impl Cluster {
             low: None,
             stores,
             log_disk,
+            spool,
             lease_end: Mono::default(),
         });
         let what = if node.lives > 1 {
@@ -113,6 +120,9 @@ impl Cluster {
         }
         self.carry_out(position);
         self.endpoint_did(position);
+        if self.has_spools {
+            self.spool_work(position, SpoolWork::Adopt);
+        }
     }
 
     /// The agent of a box that has a vote coordinates, with what is in its file.

@@ -129,6 +129,7 @@ impl Cluster {
             } => Some(self.connections.get(*connection)?.ends[*side].node),
             Item::Feed { node, .. }
             | Item::LogWork { node, .. }
+            | Item::SpoolWork { node, .. }
             | Item::Pong { node, .. }
             | Item::Store { node, .. }
             | Item::Wants { node, .. }
@@ -184,7 +185,7 @@ impl Cluster {
 
 fn is_of_disk(item: &Item) -> bool {
     match item {
-        Item::VoterWritten { .. } | Item::LogWork { .. } => true,
+        Item::VoterWritten { .. } | Item::LogWork { .. } | Item::SpoolWork { .. } => true,
         Item::Store { item, .. } => {
             matches!(item, StoreItem::Loaded { .. } | StoreItem::Committed { .. })
         }

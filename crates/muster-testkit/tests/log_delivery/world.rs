@@ -58,6 +58,8 @@ impl Scribe {
 pub(crate) struct Account {
     pub(crate) written: u64,
     pub(crate) acknowledged: u64,
+    pub(crate) spooled: u64,
+    pub(crate) found: u64,
     pub(crate) dropped: u64,
     pub(crate) repeated: u64,
     pub(crate) duplicates: u64,
@@ -69,6 +71,8 @@ impl Account {
     pub(crate) fn add(&mut self, more: &Self) {
         self.written += more.written;
         self.acknowledged += more.acknowledged;
+        self.spooled += more.spooled;
+        self.found += more.found;
         self.dropped += more.dropped;
         self.repeated += more.repeated;
         self.duplicates += more.duplicates;
@@ -87,8 +91,10 @@ pub(crate) struct World {
     directory: tempfile::TempDir,
     /// The number of the next record of each life.
     next: BTreeMap<(String, u64), u64>,
-    /// What each life had acknowledged when it was seen last.
-    acknowledged: BTreeMap<(String, u64), u64>,
+    /// What each life had acknowledged, or kept in its spool, when it was seen last.
+    safe: BTreeMap<(String, u64), u64>,
+    /// Those that are dead.
+    dead: BTreeSet<String>,
     /// The lives of loggers, to see when their disks fail.
     lives: BTreeMap<String, u64>,
 }
@@ -122,9 +128,10 @@ impl World {
         }
         let mut text = layout_of(&nodes, boxes);
         let batch = [3, 20, 400][random.below(3)];
+        let spool = ["always", "overflow", "never"][random.below(3)];
         let _ = writeln!(
             text,
-            "[logging]\nbatch_size = {batch}\nbatch_interval = \"200ms\""
+            "[logging]\nbatch_size = {batch}\nbatch_interval = \"200ms\"\nspool = \"{spool}\""
         );
         let directory = tempfile::tempdir().unwrap();
         let disks = Disks::default();
@@ -150,7 +157,8 @@ impl World {
             .seed(seed)
             .latency(Duration::from_micros(200)..=ms(slowest))
             .disk_latency(Duration::from_micros(200)..=ms(slowest_disk))
-            .log_sinks(make);
+            .log_sinks(make)
+            .spools();
         for of_box in cluster.boxes() {
             let offset = ms(random.number(10_000_000));
             let rate = 950_000 + random.number(100_001);
@@ -166,7 +174,8 @@ impl World {
             disks,
             directory,
             next: BTreeMap::new(),
-            acknowledged: BTreeMap::new(),
+            safe: BTreeMap::new(),
+            dead: BTreeSet::new(),
             lives: BTreeMap::new(),
         }
     }
@@ -252,8 +261,16 @@ impl World {
         self.fail_disks();
     }
 
-    /// What a logger that has died had not synced is lost half of the time.
+    /// What a node that has died had not synced is lost half of the time.
     fn fail_disks(&mut self) {
+        for node in &self.nodes {
+            let is_new = self.cluster.is_alive(node) || !self.dead.insert(node.clone());
+            if self.cluster.is_alive(node) {
+                self.dead.remove(node);
+            } else if !is_new && self.random.chance(50) {
+                self.cluster.power_fails(node);
+            }
+        }
         for logger in &self.loggers {
             if self.cluster.is_alive(logger) {
                 self.lives.insert(logger.clone(), self.cluster.life(logger));
@@ -269,13 +286,17 @@ impl World {
         self.lives.insert(node.to_owned(), life);
     }
 
-    /// Remembers what is acknowledged: a node that dies takes its counts with it.
+    /// Remembers what is acknowledged or kept: a node that dies takes its counts with it. What was found acknowledges records of
+    /// former lives, so it does not count for this one.
     fn look(&mut self) {
         for node in &self.nodes {
             if self.cluster.is_alive(node) {
                 let counts = self.cluster.node(node).counts();
                 let key = (node.clone(), self.cluster.life(node));
-                self.acknowledged.insert(key, counts.records_acknowledged);
+                let acknowledged = counts.records_acknowledged;
+                let acknowledged = acknowledged.saturating_sub(counts.records_found);
+                self.safe
+                    .insert(key, acknowledged.max(counts.records_spooled));
             }
         }
     }
@@ -348,11 +369,11 @@ impl World {
                 }
             }
         }
-        for (key, acknowledged) in &self.acknowledged {
+        for (key, acknowledged) in &self.safe {
             let found = rows.get(key).map_or(0, |rows| rows.len() as u64);
             if found < *acknowledged {
                 return Err(format!(
-                    "LOST: of {key:?} {found} of {acknowledged} acknowledged"
+                    "LOST: of {key:?} {found} of {acknowledged} acknowledged or kept"
                 ));
             }
         }
@@ -365,7 +386,7 @@ impl World {
             let written = self.next.get(key).copied().unwrap_or(0);
             let found = rows.get(key).map_or(0, |rows| rows.len() as u64);
             if found + dropped < written {
-                let acknowledged = self.acknowledged.get(key);
+                let acknowledged = self.safe.get(key);
                 return Err(format!(
                     "LOST: of {key:?} {found} of {written}, {acknowledged:?} acknowledged, {dropped} dropped"
                 ));
@@ -373,7 +394,9 @@ impl World {
         }
         Ok(Account {
             written: self.next.values().sum(),
-            acknowledged: self.acknowledged.values().sum(),
+            acknowledged: self.safe.values().sum(),
+            spooled: self.cluster.total(|counts| counts.records_spooled),
+            found: self.cluster.total(|counts| counts.records_found),
             dropped,
             repeated: self.cluster.total(|counts| counts.batches_repeated),
             duplicates: self.cluster.total(|counts| counts.batches_again),

@@ -3,6 +3,7 @@
 mod effects;
 mod log_input;
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,7 @@ use muster_wire::{EndpointId, Mono};
 
 use super::Input;
 use super::input::InputItem;
+use super::log_spool::{SpoolNews, SpoolWriter};
 use super::log_writer::{LogWriter, Outcome};
 use super::pacer::Pacer;
 use super::ready::Waiting;
@@ -38,6 +40,9 @@ const DRAIN_INBOX: Duration = Duration::from_secs(1);
 /// How long a stopping node waits until its records are acknowledged, and a logger until it knows which of them count.
 const DRAIN_LOGS: Duration = Duration::from_secs(5);
 const DRAIN_VERDICTS: Duration = Duration::from_secs(2);
+
+/// How long a stopping node waits until what is left is in its spool.
+const DRAIN_SPOOL: Duration = Duration::from_secs(5);
 
 /// How long a stopping logger waits for its disk.
 const DRAIN_FILES: Duration = Duration::from_secs(5);
@@ -120,7 +125,15 @@ impl Wake for Unpark {
 pub(crate) struct Ends {
     pub(crate) input: Option<Input>,
     pub(crate) sink: Box<dyn LogSink>,
+    /// The directory of its spool.
+    pub(crate) spool: Option<SpoolPlan>,
     pub(crate) stores: NodeStores,
+}
+
+/// Where a node's spool is, and how many bytes it may have.
+pub(crate) struct SpoolPlan {
+    pub(crate) directory: PathBuf,
+    pub(crate) limit: u64,
 }
 
 pub(crate) struct Driver {
@@ -132,6 +145,8 @@ pub(crate) struct Driver {
     /// Where records go until the thread that writes them runs, and that thread.
     sink: Option<Box<dyn LogSink>>,
     log_writer: Option<LogWriter>,
+    spool: Option<SpoolPlan>,
+    spool_writer: Option<SpoolWriter>,
     input: Option<Input>,
     items: Option<Receiver<InputItem>>,
     input_stop: Arc<AtomicBool>,
@@ -168,6 +183,7 @@ impl Driver {
         Ends {
             input,
             sink,
+            spool,
             stores,
         }: Ends,
         shared: Arc<Shared>,
@@ -182,6 +198,8 @@ impl Driver {
             clock,
             sink: Some(sink),
             log_writer: None,
+            spool,
+            spool_writer: None,
             input_ended: input.as_ref().map(|_| false),
             input,
             items: None,
@@ -219,6 +237,7 @@ impl Driver {
                 }
             }
         }
+        self.start_spool();
         while !self.shared.stop.load(Ordering::Relaxed) {
             let received = !self.is_held_back() && self.receive();
             if self.is_deaf {
@@ -232,7 +251,7 @@ impl Driver {
                 self.step(LoopInput::Pong(peer));
             }
             self.take_waits();
-            let heard = self.hear_stores() | self.hear_log_writer();
+            let heard = self.hear_stores() | self.hear_log_writer() | self.hear_spool();
             self.step(LoopInput::Tick);
             self.tell_lease();
             if self.must_leave {
@@ -248,6 +267,21 @@ impl Driver {
             }
         }
         self.drain();
+    }
+
+    /// Starts the thread of the spool. Without it the node keeps nothing on disk.
+    fn start_spool(&mut self) {
+        let Some(SpoolPlan { directory, limit }) = self.spool.take() else {
+            return;
+        };
+        let (name, life) = (self.node.name().to_string(), self.node.id());
+        match SpoolWriter::start(directory, &name, life, limit, std::thread::current()) {
+            Ok(writer) => {
+                self.node.use_spool();
+                self.spool_writer = Some(writer);
+            }
+            Err(error) => tracing::error!("cannot start the thread of the spool: {error}"),
+        }
     }
 
     /// Whether what has arrived waits for the stores or the log files: it would make more writes. Whoever sends it is held back by
@@ -332,6 +366,7 @@ impl Driver {
         self.step(LoopInput::Stop);
         self.wait_for_loggers();
         self.step(LoopInput::End);
+        self.close_spool();
         self.close_logs();
         self.report(true);
     }
@@ -345,12 +380,28 @@ impl Driver {
         };
         while !is_done(&self.node) && started.elapsed() < DRAIN_LOGS && !self.is_deaf {
             let received = self.receive();
-            let heard = self.hear_log_writer();
+            let heard = self.hear_log_writer() | self.hear_spool();
             self.hear_stores();
             self.step(LoopInput::Tick);
             if !received && !heard {
                 std::thread::park_timeout(self.rest().min(Duration::from_millis(5)));
             }
+        }
+    }
+
+    /// Waits until what is left is in the spool.
+    fn close_spool(&mut self) {
+        let started = Instant::now();
+        while self.spool_writer.is_some()
+            && !self.node.has_spooled()
+            && started.elapsed() < DRAIN_SPOOL
+        {
+            if !self.hear_spool() {
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+        }
+        if let Some(writer) = self.spool_writer.take() {
+            writer.close(DRAIN_SPOOL.saturating_sub(started.elapsed()));
         }
     }
 
@@ -363,6 +414,24 @@ impl Driver {
         for outcome in outcomes {
             self.log_written(outcome);
         }
+    }
+
+    /// Hands on what has happened in the spool; says whether anything had.
+    fn hear_spool(&mut self) -> bool {
+        let mut heard = false;
+        while let Some(news) = self.spool_writer.as_mut().and_then(SpoolWriter::hear) {
+            heard = true;
+            match news {
+                SpoolNews::Found(left) => self.step(LoopInput::SpoolFound(&left)),
+                SpoolNews::Outcome(life, outcome) => self.step(LoopInput::Spool {
+                    life,
+                    outcome: &outcome,
+                }),
+                SpoolNews::Problem(problem) => tracing::error!("{problem}"),
+                SpoolNews::Closed => {}
+            }
+        }
+        heard
     }
 
     /// Hands on what has become of records that were to be written; says whether anything had.

@@ -515,7 +515,8 @@ fn a_stranger_takes_no_part() {
         (logger.batches.len(), logger.node.undecided_batches()),
         (0, 0)
     );
-    // A node that speaks for another one.
+    // A node that speaks for another one, which lives.
+    logger.up("worker-1", 5);
     logger.up("data-1", 2);
     logger.step(Input::Message {
         from: id(2),

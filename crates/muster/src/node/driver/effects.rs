@@ -52,6 +52,11 @@ impl Driver {
                             self.node.step(LoopInput::NotTaken { sequence }, now);
                         }
                     }
+                    Effect::Spool { life, order } => {
+                        if let Some(writer) = &mut self.spool_writer {
+                            writer.order(life, order);
+                        }
+                    }
                     Effect::DescribePeers(to) => self.describe_peers(to),
                     Effect::Ping(peer) => self.ping(peer),
                     Effect::Ready { token, outcome } => self.waiting.end(token, outcome),
