@@ -22,6 +22,7 @@ pub(crate) mod records;
 mod remote;
 pub(crate) mod restart;
 pub(crate) mod run;
+pub(crate) mod spool;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod stop;

@@ -75,6 +75,7 @@ commands! {
     #[command(subcommand)] Operator = cluster::operators;
     Coordinators = cluster::coordinators;
     Stores = cluster::stores;
+    Spool = cluster::spool;
     Subscribe = peer::subscribe;
     Publish = peer::publish;
     Peers = peer::peers;

@@ -131,6 +131,11 @@ impl Target {
         }
     }
 
+    /// Where the files of a cluster on this machine are.
+    pub(super) fn places(&self) -> &Places {
+        &self.places
+    }
+
     /// Whether it is the agent of another machine, whose files are not here.
     pub(super) fn is_remote(&self) -> bool {
         self.remote.is_some()

@@ -1,7 +1,7 @@
 //! `muster stores`: who keeps the stores, as coordinators have decided it, and how an operator changes that.
 
 mod ordering;
-mod table;
+pub(super) mod table;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -7,11 +7,13 @@
 mod model;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::{fmt, io};
 
 use muster_data::{Data, DataRef, Encode, Limits, Record};
 use muster_spool::{
-    Files, Found, Journal, JournalConfig, JournalError, JournalErrorKind, JournalName, Start,
+    Files, Found, Journal, JournalConfig, JournalError, JournalErrorKind, JournalName, Opened,
+    Start,
 };
 use muster_wire::EndpointId;
 
@@ -210,6 +212,11 @@ fn config(limit: u64) -> Result<JournalConfig, JournalError> {
     })
 }
 
+/// What cannot be read, apart from an end that was being written.
+fn damage(opened: &Opened) -> u64 {
+    opened.bad.checksum + opened.bad.length + opened.unreadable.len() as u64
+}
+
 impl<F: Files> LifeSpool<F> {
     /// Opens the journal of a life, and reads it.
     fn open(
@@ -218,15 +225,9 @@ impl<F: Files> LifeSpool<F> {
         life: EndpointId,
         limit: u64,
     ) -> Result<(Self, Leftover), JournalError> {
-        let mut left = Leftover {
-            life,
-            node: node.to_owned(),
-            next: 0,
-            batches: BTreeMap::new(),
-            bad: 0,
-        };
+        let mut left = Leftover::new(node, life);
         let (journal, opened) = Journal::open(files, config(limit)?, |found| left.take(&found))?;
-        left.bad += opened.bad.checksum + opened.bad.length + opened.unreadable.len() as u64;
+        left.bad += damage(&opened);
         let mut spool = Self {
             node: left.node.clone(),
             life,
@@ -379,6 +380,27 @@ impl<F: Files> LifeSpool<F> {
 }
 
 impl Leftover {
+    /// Reads what a life has in a directory, which may be in use. Nothing is changed there.
+    ///
+    /// # Errors
+    /// Those of a directory that cannot be read.
+    pub fn read(directory: &Path, life: EndpointId) -> Result<Self, JournalError> {
+        let mut left = Self::new("", life);
+        let opened = muster_spool::read(directory, &config(u64::MAX)?, |found| left.take(&found))?;
+        left.bad += damage(&opened);
+        Ok(left)
+    }
+
+    fn new(node: &str, life: EndpointId) -> Self {
+        Self {
+            life,
+            node: node.to_owned(),
+            next: 0,
+            batches: BTreeMap::new(),
+            bad: 0,
+        }
+    }
+
     /// Takes a record of the journal.
     fn take(&mut self, found: &Found<'_>) {
         if self.understand(found).is_none() {

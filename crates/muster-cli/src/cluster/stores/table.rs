@@ -55,7 +55,7 @@ pub(super) fn text(status: &StoresStatus) -> String {
 }
 
 /// Rows with columns as wide as they have to be.
-fn table<const N: usize>(rows: &[[String; N]], text: &mut String) {
+pub(in crate::cluster) fn table<const N: usize>(rows: &[[String; N]], text: &mut String) {
     let width = |at: usize| {
         let widths = rows.iter().map(|row| row[at].chars().count());
         widths.max().unwrap_or(0)
