@@ -25,7 +25,8 @@ pub use stores::{StoreBackend, StoreFile, StorePlan, StoreSpec};
 use crate::coordination::{self, VOTERS};
 use crate::links::{self, Neighbours};
 use crate::settings::{
-    CORE_SETTINGS, ForwardingMode, Origin, SettingError, SettingSpec, SettingValue, Settings,
+    CORE_SETTINGS, FORWARD, ForwardingMode, Origin, SettingError, SettingSpec, SettingValue,
+    Settings,
 };
 use crate::topics::Topics;
 use problem::{LayoutProblemKind as Kind, Problems};
@@ -235,9 +236,15 @@ impl Layout {
         node.role == role || (stands_in && is_manager)
     }
 
-    /// Returns `true` if the node takes the cluster's logs.
+    /// Returns `true` if the node takes the cluster's logs and writes them.
     pub fn takes_logs(&self, node: &Node) -> bool {
-        self.serves_as(node, Role::Logger)
+        self.serves_as(node, Role::Logger) && !self.forwards_logs(node)
+    }
+
+    /// Returns `true` if the node is a logger to Zeek's nodes, and gives what they log to those that write it
+    /// (`logging.forward`).
+    pub fn forwards_logs(&self, node: &Node) -> bool {
+        node.role == Role::Logger && node.settings.boolean(FORWARD)
     }
 
     /// All pools, sorted by topic, Zeek's own three included.

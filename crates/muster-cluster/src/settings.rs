@@ -27,6 +27,9 @@ pub use value::SettingValue;
 use sections::PersistentBackend;
 pub(crate) use value::RawValue;
 
+/// Whether a logger gives on what it is given.
+pub(crate) const FORWARD: &str = "logging.forward";
+
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
@@ -238,6 +241,11 @@ pub const CORE_SETTINGS: &[SettingSpec] = &[
         "logging.acknowledge",
         "synced",
         "when a logger acknowledges records: `synced` to its disk, `written` to the system, which a power failure can lose, or `never`",
+    ),
+    SettingSpec::boolean(
+        FORWARD,
+        false,
+        "whether a logger writes nothing itself, and gives what Zeek's nodes log to the other loggers: for one on the box of Zeek's workers",
     ),
     SettingSpec::choice::<SpoolWhen>(
         "logging.spool",

@@ -135,7 +135,7 @@ impl Topics {
                 })
                 .map(|assigned| self.pool(&assigned.pool)),
         );
-        if layout.takes_logs(node) {
+        if layout.takes_logs(node) || layout.forwards_logs(node) {
             topics.push(Self::logs());
         }
         topics.sort();

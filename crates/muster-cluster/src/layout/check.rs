@@ -9,7 +9,7 @@ use super::reader::Completeness;
 use super::{Layout, Node, Role};
 use crate::coordination::{self, COUNT, VOTERS, VotersError};
 use crate::pools;
-use crate::settings::{Origin, Settings};
+use crate::settings::{FORWARD, Origin, Settings};
 use crate::suggestion::nearest;
 use crate::topics::{LOGS, Topics};
 
@@ -24,6 +24,9 @@ pub(super) fn check(layout: &Layout, completeness: Completeness, problems: &mut 
     }
     check_topics(layout, problems);
     check_options(layout, problems);
+    if completeness == Completeness::Complete {
+        check_forwarding(layout, problems);
+    }
     super::stores::check(layout, completeness, problems);
 }
 
@@ -280,6 +283,20 @@ pub(super) fn check_voters(settings: &Settings, boxes: &BTreeSet<&str>, problems
         }
     };
     problems.add_with(line, kind, wrong.to_string(), remedy);
+}
+
+/// Somebody has to write what forwarding loggers give on.
+fn check_forwarding(layout: &Layout, problems: &mut Problems) {
+    let mut loggers = layout.with_role(Role::Logger);
+    let Some(first) = loggers.next() else {
+        return;
+    };
+    if layout.forwards_logs(first) && loggers.all(|other| layout.forwards_logs(other)) {
+        let message = format!("`{FORWARD}` is set for all loggers, so nobody writes logs");
+        let remedy =
+            "set it in the `options` of loggers beside Zeek's workers, and have another logger";
+        problems.add_with(first.line, Kind::Unsupported, message, remedy);
+    }
 }
 
 /// All nodes have the same coordinators: none has its own word about them.

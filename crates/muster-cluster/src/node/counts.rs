@@ -65,7 +65,7 @@ mod descriptors {
         /// Handlers and hooks of frameworks that panicked; each cost one event. Any growth is a defect of a framework: the
         /// node's log names it.
         pub(super) PANICS = counter("muster_handler_panics_total").key("panics");
-        /// Log records that the frameworks of this node wrote.
+        /// Log records that the frameworks of this node wrote, and those of Zeek's nodes that it gives on to loggers.
         pub(super) RECORDS_LOGGED = counter("muster_log_records_logged_total").key("records_logged");
         /// Log records on their way between nodes: `out` was handed on to a logger, perhaps this node, `in` arrived at this
         /// node, a logger.

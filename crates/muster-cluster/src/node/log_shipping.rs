@@ -114,7 +114,12 @@ impl Shipping {
         } else {
             let pool = pools.view(&PoolName::logger());
             let members = pool.into_iter().flat_map(PoolView::members);
-            members.map(|member| member.name.clone()).collect()
+            let writes = |name: &NodeName| {
+                let logger = layout.find(name.as_str());
+                logger.is_some_and(|logger| layout.takes_logs(logger))
+            };
+            let names = members.map(|member| member.name.clone());
+            names.filter(writes).collect()
         };
         Self {
             shipper: Shipper::default(),

@@ -12,6 +12,7 @@ use muster_wire::zeek::{LogCreate, LogField, LogWrite, Message, TypeTag};
 
 use super::logs::{Column, LogBatch, is_stream_name};
 use super::{NodeLoop, Severity};
+use crate::delivery::{Batch, StreamHead};
 
 /// The logs whose columns are remembered at most, counted by stream, writer and path. A large
 /// cluster of Zeek's has about a hundred.
@@ -47,6 +48,7 @@ struct Known {
 /// What every record of a log looks like.
 #[derive(Debug, PartialEq, Eq)]
 struct Format {
+    head: Arc<StreamHead>,
     columns: Vec<Column>,
     /// Type and element type of each column.
     types: Vec<(TypeTag, TypeTag)>,
@@ -94,7 +96,7 @@ impl ZeekLogs {
             stream: create.stream.to_owned(),
             writer: create.writer.to_owned(),
             number: self.created,
-            format: Arc::new(Format::new(&create.fields)?),
+            format: Arc::new(Format::new(path, &create.fields)?),
         };
         self.created += 1;
         let of_path = self.by_path.entry(path.to_owned()).or_default();
@@ -143,7 +145,7 @@ impl Known {
 }
 
 impl Format {
-    fn new(fields: &[LogField<'_>]) -> Result<Self, LogProblem> {
+    fn new(path: &str, fields: &[LogField<'_>]) -> Result<Self, LogProblem> {
         let names: HashSet<&str> = fields.iter().map(|field| field.name).collect();
         let bytes: usize = names.iter().map(|name| name.len()).sum();
         let fits = (1..=MOST_COLUMNS).contains(&names.len()) && bytes <= LONGEST_NAMES;
@@ -168,8 +170,10 @@ impl Format {
             name: field.name.to_owned(),
             zeek_type: field.type_name(),
         };
+        let columns: Vec<Column> = fields.iter().map(column).collect();
         Ok(Self {
-            columns: fields.iter().map(column).collect(),
+            head: Arc::new(StreamHead::new(path, &columns[..])),
+            columns,
             types: fields
                 .iter()
                 .map(|field| (field.ty, field.subtype))
@@ -352,14 +356,24 @@ impl From<Rows> for LogBatch {
     }
 }
 
+impl From<Rows> for Batch {
+    fn from(rows: Rows) -> Self {
+        Self::new(Arc::clone(&rows.format.head), rows.bytes, rows.count)
+    }
+}
+
 impl NodeLoop {
     /// Deals with a message of Zeek's that is no single event.
     pub(super) fn zeek_message(&mut self, from: EndpointId, message: Message<'_>) {
         let mut received = Received::default();
         self.unpack(from, message, &mut received);
-        for rows in received.batches {
-            if rows.count > 0 {
-                self.core.counts.records_received += rows.count as u64;
+        let forwards = self.core.layout.forwards_logs(&self.core.node);
+        for rows in received.batches.into_iter().filter(|rows| rows.count > 0) {
+            self.core.counts.records_received += rows.count as u64;
+            if forwards {
+                self.core.counts.records_logged += rows.count as u64;
+                self.core.ship_batch(rows.into());
+            } else {
                 self.write_batch(rows.into());
             }
         }
@@ -381,8 +395,14 @@ impl NodeLoop {
         }
     }
 
+    /// Whether Zeek's nodes may log here.
+    fn is_zeek_logger(&self) -> bool {
+        let (layout, node) = (&self.core.layout, &self.core.node);
+        layout.takes_logs(node) || layout.forwards_logs(node)
+    }
+
     fn log_create(&mut self, from: EndpointId, create: &LogCreate<'_>) {
-        if !self.core.layout.takes_logs(&self.core.node) {
+        if !self.is_zeek_logger() {
             // Zeek tells every peer of its logs, whether it takes logs or not.
             self.core.counts.logs_refused += 1;
             return;
@@ -408,7 +428,7 @@ impl NodeLoop {
     }
 
     fn log_write(&mut self, from: EndpointId, write: &LogWrite<'_>, received: &mut Received) {
-        let refusal = if !self.core.layout.takes_logs(&self.core.node) {
+        let refusal = if !self.is_zeek_logger() {
             (
                 "log_write here".to_owned(),
                 "this node is not a logger".to_owned(),

@@ -416,3 +416,84 @@ fn long_names_of_streams_and_writers_are_not_kept() {
     }
     assert_eq!(rig.node.counts().logs_refused, 2);
 }
+
+const FORWARDING: &str = r#"
+    [[node]]
+    name = "manager"
+    role = "manager"
+    [[node]]
+    name = "beside"
+    role = "logger"
+    options = { "logging.forward" = true }
+    [[node]]
+    name = "logger"
+    role = "logger"
+    [[node]]
+    name = "worker"
+    role = "worker"
+"#;
+
+#[test]
+fn a_forwarding_logger_gives_on_what_zeek_logs() {
+    let registry = Registry::new().with::<Actor>();
+    let mut rig = Rig::of(FORWARDING, "beside", &registry).unwrap();
+    rig.logger_up("logger", 1);
+    rig.published.clear();
+    let mut batch = Vec::new();
+    put_batch(&mut batch, 3, |out| {
+        create(out, "conn", conn());
+        write(out, "conn", &record(1.0));
+        write(out, "conn", &record(2.0));
+    });
+    rig.receives(9, &batch);
+    assert_eq!(rig.batches, []);
+    let (topic, payload) = rig.published.pop().unwrap();
+    assert_eq!(topic, "zeek/cluster/node/logger/");
+    let event = EventRef::read(DataRef::from_validated(&payload)).unwrap();
+    let (given, note) = LogBatch::read(event.arguments()).unwrap();
+    assert_eq!((given.stream.as_str(), given.len()), ("conn", 2));
+    assert_eq!(given.columns[1].zeek_type, "addr");
+    let note = note.unwrap();
+    assert_eq!((note.node.as_str(), note.number), ("beside", 0));
+    let counts = rig.node.counts();
+    assert_eq!((counts.records_received, counts.records_logged), (2, 2));
+    assert_eq!(rig.node.waiting_records(), 2);
+    let ack = LogAck {
+        producer: id(0).to_string(),
+        batches: vec![0, 0],
+    };
+    rig.receive(1, &ack);
+    assert_eq!(rig.node.counts().records_acknowledged, 2);
+    // It is no logger of Muster's nodes.
+    let refused = rig.node.counts().events_refused;
+    rig.step(Input::Message {
+        from: id(1),
+        payload: &payload,
+    });
+    assert_eq!(rig.node.counts().events_refused, refused + 1);
+    let mut worker = Rig::of(FORWARDING, "worker", &registry).unwrap();
+    worker.logger_up("beside", 1);
+    worker.act("log 6");
+    assert_eq!(worker.node.waiting_records(), 6);
+    worker.logger_up("logger", 2);
+    worker.pass(Duration::from_secs(1));
+    assert!(
+        worker
+            .published()
+            .iter()
+            .any(|it| it == "Muster::log_batch to zeek/cluster/node/logger/")
+    );
+}
+
+#[test]
+fn somebody_has_to_write_what_is_given_on() {
+    let all = FORWARDING.replace(
+        "name = \"logger\"\n",
+        "name = \"logger\"\n    options = { \"logging.forward\" = true }\n",
+    );
+    let problem = Layout::parse(&all, "test", &[]).unwrap_err().to_string();
+    assert!(
+        problem.contains("`logging.forward` is set for all loggers, so nobody writes logs"),
+        "{problem}"
+    );
+}
