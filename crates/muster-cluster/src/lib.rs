@@ -48,6 +48,7 @@ mod membership;
 pub mod node;
 mod pools;
 mod readiness;
+mod requests;
 mod settings;
 mod suggestion;
 mod topics;

@@ -1,6 +1,6 @@
 //! Pools: which nodes share a kind of work, and who of them has which key.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::hrw::{Key, site_id, weight};
@@ -15,6 +15,8 @@ use crate::layout::{Layout, NodeName, PoolName, PoolSpec, Role};
 pub struct Pools {
     pools: Vec<Pool>,
     me: Option<NodeName>,
+    /// The members of pools, and whether they are alive.
+    alive: BTreeMap<NodeName, bool>,
 }
 
 #[derive(Debug, Clone)]
@@ -83,8 +85,12 @@ impl Pools {
             name: assigned.pool,
             round_robin: HashMap::new(),
         });
+        let pools: Vec<Pool> = pools.collect();
+        let members = pools.iter().flat_map(|pool| pool.view.members.iter());
+        let alive = members.map(|member| (member.name.clone(), Some(&member.name) == me));
         Self {
-            pools: pools.collect(),
+            alive: alive.collect(),
+            pools,
             me: me.cloned(),
         }
     }
@@ -117,9 +123,12 @@ impl Pools {
 
     /// All members of pools.
     pub(crate) fn names(&self) -> impl Iterator<Item = &NodeName> {
-        let members = self.pools.iter().flat_map(|pool| pool.view.members.iter());
-        let names: std::collections::BTreeSet<_> = members.map(|member| &member.name).collect();
-        names.into_iter()
+        self.alive.keys()
+    }
+
+    /// Returns `true` if a member of pools is alive, `None` if the node is in no pool.
+    pub(crate) fn is_alive(&self, node: &NodeName) -> Option<bool> {
+        self.alive.get(node).copied()
     }
 
     /// Returns the living member that owns a key, possibly the node itself, or `None` if nobody is alive or the pool
@@ -165,6 +174,9 @@ impl Pools {
     /// A node is alive, or dead, from now on, whoever it is. Returns what that changed.
     pub(crate) fn set(&mut self, node: &NodeName, up: bool) -> Vec<PoolChange> {
         let mut changes = Vec::new();
+        if let Some(alive) = self.alive.get_mut(node) {
+            *alive = up;
+        }
         for pool in &mut self.pools {
             let Some(index) = pool
                 .view
