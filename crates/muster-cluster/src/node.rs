@@ -24,7 +24,9 @@ mod log_spool;
 mod logs;
 mod members;
 mod node_core;
+mod question;
 mod reach;
+mod requests;
 mod shape;
 mod stores;
 #[cfg(test)]
@@ -51,6 +53,9 @@ pub use crate::delivery::{
     Batch, BatchId, BatchRefusal, LeftBatch, Leftover, LogDelivery, LogNotes, Numbers,
     ProducerRecord, Spool, SpoolHome, SpoolOrder, SpoolOutcome, SpoolPlace, StreamHead,
 };
+#[cfg(any(test, feature = "simulation"))]
+pub use crate::requests::RequestSabotage;
+pub use crate::requests::{RequestError, RequestErrorKind};
 pub use by_name::ByName;
 pub use context::{Context, PublishError};
 pub use coordination::{CoordinationReport, StoreAuthority};
@@ -61,7 +66,9 @@ pub use framework::{Declarations, Framework, NodeLife, Registry, Site};
 pub use health::{Trouble, TroubleCause};
 pub use logs::{Column, LogBatch, StreamError};
 pub use muster_store::Now;
+pub use question::Question;
 pub use reach::{NodeState, Reach};
+pub use requests::{Among, Gathered, Request, Scatter, To};
 pub use stores::{
     NeedStore, OpenStore, PendingWrite, SharedStore, StoreChange, StoreContext, StoreFacts,
     StoreNeed, StoreReads, StoreState, StoreVerdict, WriteError, copy_config,
@@ -94,6 +101,8 @@ pub struct NodeLoop {
     core: NodeCore,
     frameworks: Vec<Box<dyn Hosted>>,
     handlers: HashMap<String, Vec<HandlerRef>>,
+    /// Who answers a question, by its name.
+    answerers: HashMap<&'static str, HandlerRef>,
     neighbours: Vec<NodeName>,
     /// Until when the node waits for its neighbours, and for inputs that have never been seen.
     start_deadline: Mono,
@@ -225,6 +234,7 @@ impl NodeLoop {
             self.missing.next_deadline(),
             self.next_renewal(),
             self.core.waits.next_deadline(self.core.clock.now.mono),
+            self.core.requests.next_deadline(self.core.clock.now.mono),
         ]
         .into_iter()
         .flatten()
@@ -320,6 +330,8 @@ impl NodeLoop {
                 self.stopping = true;
                 self.leave_coordinators();
                 self.end_waits();
+                self.core.end_requests();
+                self.tell_ended();
                 self.hook_all(Hook::Done);
                 self.run_local();
                 self.flush_logs(None);
@@ -411,6 +423,7 @@ impl NodeLoop {
         self.end_contests();
         self.tell_of_indirect_neighbours();
         self.core.ship_on();
+        self.core.look_at_requests();
         self.look_at_batches();
         self.core.end_troubles();
         self.give_up_missing();

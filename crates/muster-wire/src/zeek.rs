@@ -13,8 +13,8 @@ mod tests;
 mod type_tag;
 
 pub use event::{
-    ACKNOWLEDGES_LOGS, EventError, EventRef, FEATURES, INCARNATION, LAYOUT, LayoutFingerprint,
-    Metadata, NETWORK_TIMESTAMP, SETTINGS, put_event,
+    ACKNOWLEDGES_LOGS, ANSWERS_REQUESTS, EventError, EventRef, FEATURES, INCARNATION, LAYOUT,
+    LayoutFingerprint, Metadata, NETWORK_TIMESTAMP, SETTINGS, put_event,
 };
 pub use log::{LogCreate, LogField, LogWrite, WriterInfo, put_log_create, put_log_write};
 pub use message::{

@@ -47,6 +47,7 @@ impl NodeLoop {
             core: NodeCore::new(Arc::clone(layout), node, id, incarnation, now),
             frameworks: Vec::new(),
             handlers: HashMap::new(),
+            answerers: HashMap::new(),
             neighbours: neighbours
                 .dials
                 .into_iter()
@@ -85,6 +86,9 @@ impl NodeLoop {
                     .or_default()
                     .push((*priority, (position, handler)));
             }
+            for (handler, question) in declared.questions.iter().enumerate() {
+                this.declare_answers(question, hosted.name(), (position, handler))?;
+            }
             for store in declared.stores.iter().filter(|store| store.is_watched) {
                 this.core.watch_store(store.name, position);
             }
@@ -103,6 +107,24 @@ impl NodeLoop {
         this.hook_all(Hook::Init);
         this.run_local();
         Ok(this)
+    }
+
+    /// A framework answers a question, and no other one does.
+    fn declare_answers(
+        &mut self,
+        question: &'static str,
+        framework: &'static str,
+        handler: HandlerRef,
+    ) -> Result<(), NodeError> {
+        let Some((first, _)) = self.answerers.insert(question, handler) else {
+            return Ok(());
+        };
+        let first = self.frameworks.get(first);
+        Err(NodeError::AnsweredTwice {
+            question,
+            first: first.map_or(framework, |first| first.name()),
+            second: framework,
+        })
     }
 
     fn declare(&mut self, declared: Declared) -> Result<(), NodeError> {

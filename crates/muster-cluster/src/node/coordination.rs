@@ -481,6 +481,7 @@ impl NodeLoop {
     fn follow_view_of(&mut self, name: &NodeName) {
         let changes = self.changes_of(name);
         self.core.logging.shipping.is_stale |= !changes.is_empty();
+        self.core.requests.is_stale |= !changes.is_empty();
         self.pools_changed(&changes);
     }
 

@@ -121,6 +121,26 @@ mod descriptors {
         /// New values for variables of Zeek's scripts (`identifier_update`) that came, by the variable's name: the first 64
         /// one by one, the rest as `other`. Nodes of Muster have no such variables and ignore them.
         pub(super) IDENTIFIER_UPDATES = counter("muster_identifier_updates_total").key("identifier_updates").labels(&["identifier"]);
+        /// Questions of requests: `out` to each node that a framework of this one asked, `in` that frameworks of this node
+        /// answered.
+        pub(super) QUESTIONS_ASKED = counter("muster_questions_total").key("questions_asked").fixed(&[("direction", "out")]);
+        pub(super) QUESTIONS_HANDLED = QUESTIONS_ASKED.key("questions_handled").fixed(&[("direction", "in")]);
+        /// Questions that this node sent again, as they were not answered within half a second. A few follow every loss of a
+        /// connection; steady growth means that nodes are slow to answer.
+        pub(super) QUESTIONS_REPEATED = counter("muster_questions_repeated_total").key("questions_repeated");
+        /// Questions that came to this node again. They are not handled again.
+        pub(super) QUESTIONS_AGAIN = counter("muster_questions_duplicate_total").key("questions_again");
+        /// Questions that this node refused: no framework of it answers them, or it takes other fields. Any growth means that
+        /// nodes run different programs, or a framework asks where it does not run.
+        pub(super) QUESTIONS_REFUSED = counter("muster_questions_refused_total").key("questions_refused");
+        /// Questions of this node without an answer: `not_handled`, certainly by nobody, as nobody was there, the node refused it
+        /// or too many were open, or `unknown`, as there was no answer in time, the node is gone, or what came was no answer. Look
+        /// at the nodes that are down or slow.
+        pub(super) QUESTIONS_NOT_HANDLED = counter("muster_questions_unanswered_total").key("questions_not_handled")
+            .fixed(&[("reason", "not_handled")]);
+        pub(super) QUESTIONS_UNKNOWN = QUESTIONS_NOT_HANDLED.key("questions_unknown").fixed(&[("reason", "unknown")]);
+        /// Answers that came when nobody waited for them any more, among them second copies. They are dropped.
+        pub(super) ANSWERS_LATE = counter("muster_answers_late_total").key("answers_late");
         /// Writes to stores that failed, or were not made as too many waited. Growth means that a store's primary is away or
         /// overloaded: look at the stores in `muster status`.
         pub(super) STORE_WRITES_FAILED = counter("muster_store_writes_failed_total").key("store_writes_failed");
@@ -199,6 +219,22 @@ pub struct NodeCounts {
     pub identifier_updates: ByName,
     /// Writes to stores that failed, or were not made because too many waited.
     pub store_writes_failed: u64,
+    /// Questions sent to nodes, each counted once for each of them.
+    pub questions_asked: u64,
+    /// Questions that frameworks of this node answered.
+    pub questions_handled: u64,
+    /// Questions that were sent again.
+    pub questions_repeated: u64,
+    /// Questions that came to this node again.
+    pub questions_again: u64,
+    /// Questions that this node refused: no framework answers them, or it takes other fields.
+    pub questions_refused: u64,
+    /// Questions of this node without an answer, which nobody has handled.
+    pub questions_not_handled: u64,
+    /// Questions of this node without an answer, which may have been handled.
+    pub questions_unknown: u64,
+    /// Answers that nobody waited for any more.
+    pub answers_late: u64,
     /// What frameworks count, by framework and name.
     pub frameworks: BTreeMap<(&'static str, &'static str), FrameworkCount>,
 }
@@ -231,6 +267,14 @@ impl NodeCounts {
             descriptors::LOGS_REFUSED.of(self.logs_refused),
             descriptors::LOGS_FORGOTTEN.of(self.logs_forgotten),
             descriptors::STORE_WRITES_FAILED.of(self.store_writes_failed),
+            descriptors::QUESTIONS_ASKED.of(self.questions_asked),
+            descriptors::QUESTIONS_HANDLED.of(self.questions_handled),
+            descriptors::QUESTIONS_REPEATED.of(self.questions_repeated),
+            descriptors::QUESTIONS_AGAIN.of(self.questions_again),
+            descriptors::QUESTIONS_REFUSED.of(self.questions_refused),
+            descriptors::QUESTIONS_NOT_HANDLED.of(self.questions_not_handled),
+            descriptors::QUESTIONS_UNKNOWN.of(self.questions_unknown),
+            descriptors::ANSWERS_LATE.of(self.answers_late),
         ];
         let by_name = [
             by_name(&descriptors::EVENTS_UNHANDLED, &self.events_unhandled),

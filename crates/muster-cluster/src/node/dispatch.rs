@@ -20,6 +20,7 @@ use crate::delivery::messages::{
 };
 
 use super::{Context, NodeLoop, PEERS_REQUEST, barrier, logs, shape};
+use crate::requests::messages::{ANSWER, QUESTION};
 
 /// A handler of an event: framework and position in it.
 pub(super) type HandlerRef = (usize, usize);
@@ -59,6 +60,8 @@ impl NodeLoop {
             LogSettled::NAME => self.log_settled(from, event),
             LeaseAnswer::NAME => self.lease_answered(from, event),
             ViewUpdate::NAME => self.view_told(from, event),
+            QUESTION => self.question_arrived(from, event),
+            ANSWER => self.answer_arrived(from, event),
             OpenStore::NAME => self.open_store(from, event),
             NeedStore::NAME => self.store_needed(from, event),
             PEERS_REQUEST => self.core.outbox.effects.push(Effect::DescribePeers(from)),
@@ -136,12 +139,16 @@ impl NodeLoop {
         );
     }
 
-    /// Handles what the node addressed to itself and answers writes that were not sent, what that leads to included; no
-    /// more than fits between two looks at the world, for a handler may answer itself for ever.
+    /// Handles what the node addressed to itself, answers writes that were not sent and tells of requests that have ended, what
+    /// that leads to included; no more than fits between two looks at the world, for a handler may answer itself for ever.
     pub(super) fn run_local(&mut self) {
         for _ in 0..LOCAL_PER_STEP {
             if let Some((framework, then)) = self.core.stores.writes.take_refused() {
                 self.resume(framework, then, Err(WriteFailure::TooMany));
+                continue;
+            }
+            if let Some(ended) = self.core.requests.take_ended() {
+                self.resume_request(ended);
                 continue;
             }
             let Some(payload) = self.core.outbox.local.pop_front() else {

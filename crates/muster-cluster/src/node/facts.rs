@@ -338,6 +338,18 @@ pub enum NodeError {
     /// Two frameworks declare an event with different arguments.
     #[error("event `{0}` is declared twice with different arguments")]
     EventConflict(String),
+    /// Two frameworks answer the same question, or one does so twice.
+    #[error(
+        "question `{question}` is answered by framework `{first}`, and again by framework `{second}`"
+    )]
+    AnsweredTwice {
+        /// The question.
+        question: &'static str,
+        /// The framework that was declared first.
+        first: &'static str,
+        /// The other one.
+        second: &'static str,
+    },
     /// A framework has declared a store whose name is not valid.
     #[error("`{0}` is not the name of a store: {1}")]
     StoreName(&'static str, muster_store::StoreNameError),

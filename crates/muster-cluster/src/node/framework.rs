@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use muster_data::{ConvertError, Record, Timestamp, Type, Typed};
+use muster_data::{ConvertError, DataRef, Record, Timestamp, Type, Typed, encode_to_vec};
 use muster_store::WriteFailure;
 use muster_store::op::Answer;
 use muster_wire::counters::Descriptor;
@@ -13,10 +13,13 @@ use super::context::Context;
 use super::counts::CounterSpec;
 use super::event::Event;
 use super::logs::{Column, StreamError, columns_of};
+use super::question::Question;
+use super::requests;
 use super::stores::{Continuation, DeclaredStore, SharedStore, StoreChange, Then};
 use crate::layout::{Layout, Node, NodeName, Role};
 use crate::pools::PoolChange;
 use crate::readiness::ReadyError;
+use crate::requests::Outcome;
 use crate::settings::SettingSpec;
 
 /// Detection work on a node: plain fields, changed by plain methods that see one event at a time.
@@ -121,9 +124,13 @@ pub struct NodeLife {
 type Handler<F> =
     Box<dyn Fn(&mut F, &EventRef<'_>, &mut Context<'_>) -> Result<(), ConvertError> + Send>;
 
+type Answerer<F> =
+    Box<dyn Fn(&mut F, DataRef<'_>, &mut Context<'_>) -> Result<Vec<u8>, ConvertError> + Send>;
+
 /// What a framework declares.
 pub struct Declarations<F> {
     handlers: Vec<Handler<F>>,
+    answerers: Vec<Answerer<F>>,
     pub(crate) declared: Declared,
 }
 
@@ -132,6 +139,8 @@ pub struct Declarations<F> {
 pub(crate) struct Declared {
     /// Event name and priority of each handler.
     pub(crate) handlers: Vec<(Cow<'static, str>, i32)>,
+    /// The name of the question of each answerer.
+    pub(crate) questions: Vec<&'static str>,
     pub(crate) events: Vec<(Cow<'static, str>, Type)>,
     pub(crate) streams: Vec<DeclaredStream>,
     pub(crate) topics: Vec<Topic>,
@@ -152,6 +161,7 @@ impl<F: Framework> Declarations<F> {
     fn new() -> Self {
         Self {
             handlers: Vec::new(),
+            answerers: Vec::new(),
             declared: Declared::default(),
         }
     }
@@ -197,6 +207,22 @@ impl<F: Framework> Declarations<F> {
         self.declared.events.push((name.clone(), arguments));
         self.declared.handlers.push((name, priority));
         self.handlers.push(Box::new(handler));
+    }
+
+    /// Answers a question with a method, whichever node asks. On a node one framework alone answers it.
+    ///
+    /// ```ignore
+    /// declarations.answers(Self::seen); // fn seen(&mut self, question: Seen, cx: &mut Context<'_>) -> u64
+    /// ```
+    pub fn answers<Q: Question>(&mut self, handler: fn(&mut F, Q, &mut Context<'_>) -> Q::Answer) {
+        let name = Cow::Borrowed(Q::NAME);
+        self.declared.events.push((name, Q::data_type()));
+        self.declared.questions.push(Q::NAME);
+        let answerer = move |framework: &mut F, question: DataRef<'_>, cx: &mut Context<'_>| {
+            let answer = handler(framework, question.to::<Q>()?, cx);
+            Ok(encode_to_vec(&answer))
+        };
+        self.answerers.push(Box::new(answerer));
     }
 
     /// Declares an event that is published by name only; typed events need no declaration.
@@ -262,7 +288,14 @@ pub(crate) trait Hosted: Send {
         event: &EventRef<'_>,
         cx: &mut Context<'_>,
     ) -> Result<(), ConvertError>;
+    fn answer(
+        &mut self,
+        answerer: usize,
+        question: DataRef<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<Vec<u8>, ConvertError>;
     fn hook(&mut self, hook: Hook<'_>, cx: &mut Context<'_>);
+    fn resume_request(&mut self, then: Continuation, outcome: Outcome, cx: &mut Context<'_>);
     fn resume(
         &mut self,
         then: Continuation,
@@ -304,6 +337,7 @@ impl Hook<'_> {
 struct Host<F> {
     framework: F,
     handlers: Vec<Handler<F>>,
+    answerers: Vec<Answerer<F>>,
 }
 
 impl<F: Framework> Hosted for Host<F> {
@@ -324,6 +358,15 @@ impl<F: Framework> Hosted for Host<F> {
         self.handlers[handler](&mut self.framework, event, cx)
     }
 
+    fn answer(
+        &mut self,
+        answerer: usize,
+        question: DataRef<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<Vec<u8>, ConvertError> {
+        self.answerers[answerer](&mut self.framework, question, cx)
+    }
+
     fn hook(&mut self, hook: Hook<'_>, cx: &mut Context<'_>) {
         let framework = &mut self.framework;
         match hook {
@@ -336,6 +379,13 @@ impl<F: Framework> Hosted for Host<F> {
             Hook::Timer(token) => framework.timer(token, cx),
             Hook::Watermark(closed) => framework.watermark(closed, cx),
             Hook::StoreChanged(change) => framework.store_changed(change, cx),
+        }
+    }
+
+    fn resume_request(&mut self, then: Continuation, outcome: Outcome, cx: &mut Context<'_>) {
+        // A node hands every outcome to the framework that has asked.
+        if let Ok(then) = then.downcast::<requests::Then<F>>() {
+            then(&mut self.framework, cx, outcome);
         }
     }
 
@@ -425,11 +475,16 @@ fn host<F: Framework>(site: &Site<'_>) -> Option<Created> {
     let framework = F::create(site)?;
     let mut declarations = Declarations::new();
     framework.declare(&mut declarations);
-    let Declarations { handlers, declared } = declarations;
+    let Declarations {
+        handlers,
+        answerers,
+        declared,
+    } = declarations;
     Some(Created {
         hosted: Box::new(Host {
             framework,
             handlers,
+            answerers,
         }),
         declared,
     })

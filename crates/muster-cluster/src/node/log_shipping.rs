@@ -506,16 +506,18 @@ impl NodeCore {
 impl NodeLoop {
     /// What this node can do, as its hello says.
     pub(super) fn features(&self) -> u64 {
-        match self.core.logging.shipping.own {
+        let logs = match self.core.logging.shipping.own {
             OwnLogger::None | OwnLogger::Silent => 0,
             OwnLogger::Takes | OwnLogger::Fails(_) => zeek::ACKNOWLEDGES_LOGS,
-        }
+        };
+        logs | zeek::ANSWERS_REQUESTS
     }
 
     /// A hello says what its node can do.
     pub(super) fn features_of(&mut self, from: EndpointId, hello: &EventRef<'_>) {
         let features = hello.metadata(zeek::FEATURES);
         let features = features.and_then(|value| value.as_count()).unwrap_or(0);
+        self.core.answers_requests(from, features);
         let shipping = &mut self.core.logging.shipping;
         if features & zeek::ACKNOWLEDGES_LOGS != 0 && shipping.acknowledging.insert(from) {
             shipping.is_stale = true;

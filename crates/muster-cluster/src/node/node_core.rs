@@ -15,6 +15,7 @@ use super::counts::{CounterSpec, FrameworkCount, NodeCounts};
 use super::health::Health;
 use super::log_shipping::Shipping;
 use super::logs::{Logged, Logs};
+use super::requests::Requests;
 use super::stores::{DeclaredStore, StoreAccess};
 use super::timers::Timers;
 use super::waits::Waits;
@@ -44,6 +45,7 @@ pub(crate) struct NodeCore {
     pub(crate) timers: Timers,
     pub(crate) logging: Logging,
     pub(crate) stores: StoreAccess,
+    pub(super) requests: Requests,
     pub(crate) outbox: Outbox,
     /// The events that were declared, with the types of their arguments.
     pub(crate) events: HashMap<Cow<'static, str>, Type>,
@@ -171,6 +173,7 @@ impl NodeCore {
                 shipping: Shipping::new(&layout, &node),
             },
             stores: StoreAccess::default(),
+            requests: Requests::default(),
             outbox: Outbox {
                 effects: Vec::new(),
                 local: VecDeque::new(),

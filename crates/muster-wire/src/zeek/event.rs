@@ -18,11 +18,14 @@ pub const LAYOUT: u64 = 202;
 pub const SETTINGS: u64 = 203;
 
 /// The identifier of the metadata with what a node can do, which its hello carries: a count whose bits are
-/// [`ACKNOWLEDGES_LOGS`] and those of later releases.
+/// [`ACKNOWLEDGES_LOGS`], [`ANSWERS_REQUESTS`] and those of later releases.
 pub const FEATURES: u64 = 204;
 
 /// The node is a logger that acknowledges batches of log records.
 pub const ACKNOWLEDGES_LOGS: u64 = 1;
+
+/// The node answers requests.
+pub const ANSWERS_REQUESTS: u64 = 2;
 
 /// An event as it was received: its name, arguments and metadata, borrowed and not yet converted.
 #[derive(Debug, Clone, Copy)]
