@@ -161,8 +161,8 @@ struct Open {
     key: Option<(PoolName, Key)>,
     /// Those that have not answered.
     asked: BTreeMap<NodeName, Place>,
-    /// A former owner of the key was asked.
-    was_sent: bool,
+    /// The former owners of the key that were asked, and the numbers under which they would be asked again.
+    former: BTreeMap<EndpointId, u64>,
     outcome: Outcome,
     bytes: usize,
 }
@@ -255,8 +255,8 @@ impl Asking {
         whereabouts: &impl Whereabouts,
         now: Mono,
     ) -> Result<u64, RequestErrorKind> {
-        let (nodes, key) = match ask.target {
-            Target::Nodes(nodes) => (nodes, None),
+        let (nodes, key): (BTreeSet<NodeName>, _) = match ask.target {
+            Target::Nodes(nodes) => (nodes.into_iter().collect(), None),
             Target::Owner(pool, key) => {
                 let owner = whereabouts.owner(&pool, &key);
                 (owner.into_iter().collect(), Some((pool, key)))
@@ -278,7 +278,7 @@ impl Asking {
             quorum: ask.quorum.max(1),
             key,
             asked: BTreeMap::new(),
-            was_sent: false,
+            former: BTreeMap::new(),
             outcome: Outcome::default(),
             bytes,
         };
@@ -301,9 +301,6 @@ impl Asking {
         let Some(open) = self.open.get_mut(&token) else {
             return;
         };
-        if open.asked.contains_key(&node) {
-            return;
-        }
         match standing {
             Standing::There(life) => self.send_first(token, node, life, now),
             Standing::Away => {
@@ -318,15 +315,18 @@ impl Asking {
         let Some(open) = self.open.get_mut(&token) else {
             return;
         };
+        let known = open.former.remove(&to);
         let first = self.sent;
         let towards = self.towards.entry(to).or_insert_with(|| Towards {
             next: first,
             open: BTreeMap::new(),
         });
-        let number = towards.next;
-        towards.next += 1;
-        towards.open.insert(number, (token, node.clone()));
-        self.sent += 1;
+        let number = known.unwrap_or(towards.next);
+        if known.is_none() {
+            towards.next += 1;
+            towards.open.insert(number, (token, node.clone()));
+            self.sent += 1;
+        }
         let again = now.after(ASK_AGAIN);
         let sent = Sent {
             to,
@@ -337,7 +337,7 @@ impl Asking {
         };
         open.asked.insert(node, Place::Sent(sent));
         self.due.insert((again, Due::Again(to, number)));
-        self.send(token, to, number, now, false);
+        self.send(token, to, number, now, known.is_some());
     }
 
     fn send(&mut self, token: u64, to: EndpointId, number: u64, now: Mono, is_repeated: bool) {
@@ -372,7 +372,11 @@ impl Asking {
         let Some((token, node)) = known else {
             return Heard::Late;
         };
-        let Some(open) = self.open.get_mut(&token).filter(|it| it.deadline > now) else {
+        let takes_any = self.broken == Sabotage::TakesAnyAnswer;
+        let Some(open) = self.open.get_mut(&token).filter(|open| {
+            // What a former owner of a key says does not count: somebody else may have done something since.
+            open.deadline > now && (takes_any || open.is_asked(&node, from, number))
+        }) else {
             return Heard::Late;
         };
         let has_room = self.bytes + answer.len() <= MOST_BYTES;
@@ -462,8 +466,7 @@ impl Asking {
                     return;
                 }
                 if has_key {
-                    open.was_sent = true;
-                    self.close(token, &node);
+                    self.put_aside(token, &node);
                 } else {
                     self.miss(token, node, RequestErrorKind::Gone);
                 }
@@ -554,6 +557,18 @@ impl Asking {
         }
     }
 
+    /// The owner of a key is one no longer. Its number stays open: should it be asked again, it knows the question.
+    fn put_aside(&mut self, token: u64, node: &NodeName) {
+        let Some(open) = self.open.get_mut(&token) else {
+            return;
+        };
+        if let Some(Place::Sent(sent)) = open.asked.remove(node) {
+            open.former.insert(sent.to, sent.number);
+            let due = Due::Again(sent.to, sent.number);
+            self.due.remove(&(sent.again, due));
+        }
+    }
+
     fn end_if_done(&mut self, token: u64) {
         let Some(open) = self.open.get(&token) else {
             return;
@@ -580,20 +595,25 @@ impl Asking {
         let Some(mut open) = self.open.remove(&token) else {
             return;
         };
+        for (life, number) in &open.former {
+            if let Some(towards) = self.towards.get_mut(life) {
+                towards.open.remove(number);
+            }
+        }
         self.bytes -= open.bytes;
         self.due.remove(&(open.deadline, Due::Deadline(token)));
         let outcome = &mut open.outcome;
         // Whoever was asked for a key before may have handled the question.
         for (_, missing) in &mut outcome.missing {
-            if open.was_sent && !missing.may_have_been_handled() {
+            if !open.former.is_empty() && !missing.may_have_been_handled() {
                 *missing = RequestErrorKind::Gone;
             }
         }
         if outcome.answers.is_empty() && outcome.missing.is_empty() {
-            let kind = if open.was_sent {
-                kind.clone()
-            } else {
+            let kind = if open.former.is_empty() {
                 RequestErrorKind::Nobody
+            } else {
+                kind.clone()
             };
             outcome.unasked = Some(kind);
         }
@@ -604,6 +624,12 @@ impl Asking {
 }
 
 impl Open {
+    /// A life of a node is waited for under this number.
+    fn is_asked(&self, node: &NodeName, life: EndpointId, number: u64) -> bool {
+        let place = self.asked.get(node);
+        matches!(place, Some(Place::Sent(sent)) if sent.to == life && sent.number == number)
+    }
+
     /// Nobody is asked, and nobody has said anything.
     fn is_unasked(&self) -> bool {
         let outcome = &self.outcome;
