@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use muster_data::{ConvertError, DataRef};
+use muster_data::{ConvertError, DataRef, Timestamp};
 use muster_wire::zeek::{self, EventRef, Metadata};
 use muster_wire::{Class, EndpointId, Mono};
 
@@ -55,6 +55,7 @@ struct Waiting {
     framework: usize,
     then: Continuation,
     check: Check,
+    event_time: Option<Timestamp>,
 }
 
 /// A request that has ended.
@@ -62,6 +63,7 @@ pub(super) struct Ended {
     framework: usize,
     then: Continuation,
     outcome: Outcome,
+    event_time: Option<Timestamp>,
 }
 
 impl fmt::Debug for Requests {
@@ -102,6 +104,7 @@ impl NodeCore {
         let largest = self.node.settings.size("peering.largest_message");
         let now = self.clock.now.mono;
         let target = ask.target.clone();
+        let event_time = self.clock.event_time;
         let requests = &mut self.requests;
         let opened = if requests.has_stopped {
             Err(RequestErrorKind::Stopping)
@@ -121,6 +124,7 @@ impl NodeCore {
                     framework,
                     then,
                     check,
+                    event_time,
                 };
                 requests.waiting.insert(token, waiting);
                 self.take_request_steps();
@@ -131,12 +135,18 @@ impl NodeCore {
                     self.report(Severity::Warning, "requests", text);
                 }
                 let outcome = Outcome::unasked(&target, kind);
-                self.ended(framework, then, outcome);
+                self.ended(Ended {
+                    framework,
+                    then,
+                    outcome,
+                    event_time,
+                });
             }
         }
     }
 
-    fn ended(&mut self, framework: usize, then: Continuation, outcome: Outcome) {
+    fn ended(&mut self, ended: Ended) {
+        let outcome = &ended.outcome;
         let missing = outcome.missing.iter().map(|(_, kind)| kind);
         for kind in missing.chain(&outcome.unasked) {
             match kind {
@@ -145,11 +155,7 @@ impl NodeCore {
                 _ => self.counts.questions_not_handled += 1,
             }
         }
-        self.requests.ended.push_back(Ended {
-            framework,
-            then,
-            outcome,
-        });
+        self.requests.ended.push_back(ended);
     }
 
     /// Sends what is to be sent, and notes what has ended.
@@ -163,14 +169,22 @@ impl NodeCore {
                         self.counts.questions_asked += 1;
                     }
                     let topic = self.layout.topics().id(sending.to);
-                    let metadata = self.metadata();
+                    let metadata = Metadata {
+                        timestamp: Some(sending.question.at),
+                        ..Metadata::default()
+                    };
                     self.send(&topic, Class::Interactive, QUESTION, metadata, |out| {
                         put_question(out, &sending);
                     });
                 }
                 Step::Ended(token, outcome) => {
                     if let Some(waiting) = self.requests.waiting.remove(&token) {
-                        self.ended(waiting.framework, waiting.then, outcome);
+                        self.ended(Ended {
+                            framework: waiting.framework,
+                            then: waiting.then,
+                            outcome,
+                            event_time: waiting.event_time,
+                        });
                     }
                 }
             }
@@ -248,6 +262,7 @@ impl NodeLoop {
             return;
         };
         let place = "a request's outcome";
+        self.core.clock.event_time = ended.event_time;
         call(
             &mut self.core,
             ended.framework,
@@ -255,6 +270,7 @@ impl NodeLoop {
             place,
             |hosted, cx| hosted.resume_request(ended.then, ended.outcome, cx),
         );
+        self.core.clock.event_time = None;
     }
 
     /// A node asks something.

@@ -17,6 +17,7 @@ mod logging;
 mod needs;
 mod reach;
 mod renewals;
+mod requests;
 mod stores;
 mod time;
 mod unhandled;

@@ -7,11 +7,13 @@ use bytes::Bytes;
 use muster_data::ConvertError;
 use muster_wire::{EndpointId, Mono};
 
-use super::error::{RequestError, RequestErrorKind};
+use super::ask::{Ask, EncodedQuestion, Standing, Target, Whereabouts};
+use super::error::RequestErrorKind;
 use super::messages::Verdict;
+use super::open::{Open, Place, Sent};
+use super::outcome::Outcome;
 use super::sabotage::Sabotage;
-use crate::hrw::Key;
-use crate::layout::{NodeName, PoolName};
+use crate::layout::NodeName;
 
 /// The requests of one node that may be open; one to many nodes counts once.
 pub(crate) const MOST_OPEN: usize = 1_024;
@@ -28,56 +30,6 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// The longest time between two of these.
 const ASK_AGAIN_MOST: Duration = Duration::from_secs(4);
 
-/// Where a node is, as the asker sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// It is down, or out by the word of the coordinators.
-    Out,
-    /// It is in, but out of reach for the moment.
-    Away,
-    /// It is there, and answers no requests.
-    Unable,
-    /// It is there, in this life.
-    There(EndpointId),
-}
-
-/// Who is where.
-pub(crate) trait Whereabouts {
-    /// Returns where a node is.
-    fn standing(&self, node: &NodeName) -> Standing;
-
-    /// Returns the node that owns a key of a pool, if there is one.
-    fn owner(&self, pool: &PoolName, key: &Key) -> Option<NodeName>;
-}
-
-/// A question to be asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct EncodedQuestion {
-    /// The name of its type.
-    pub(crate) name: &'static str,
-    /// It, encoded.
-    pub(crate) arguments: Bytes,
-}
-
-/// Who is to be asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Target {
-    /// Each of these, once.
-    Nodes(Vec<NodeName>),
-    /// Whoever owns a key of a pool.
-    Owner(PoolName, Key),
-}
-
-/// A request to be made.
-#[derive(Debug, Clone)]
-pub(crate) struct Ask {
-    pub(crate) target: Target,
-    pub(crate) question: EncodedQuestion,
-    pub(crate) within: Duration,
-    /// With so many answers it ends.
-    pub(crate) quorum: usize,
-}
-
 /// A question on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sending {
@@ -91,17 +43,6 @@ pub(crate) struct Sending {
     pub(crate) question: EncodedQuestion,
     /// It was sent before.
     pub(crate) is_repeated: bool,
-}
-
-/// What became of a request: every node that was asked is in one of the lists.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Outcome {
-    /// By name, each with its answer, encoded.
-    pub(crate) answers: Vec<(NodeName, Bytes)>,
-    /// By name.
-    pub(crate) missing: Vec<(NodeName, RequestErrorKind)>,
-    /// Why nobody in particular has answered.
-    pub(crate) unasked: Option<RequestErrorKind>,
 }
 
 /// What is to be done.
@@ -152,77 +93,6 @@ enum Due {
     Deadline(u64),
 }
 
-#[derive(Debug)]
-struct Open {
-    question: EncodedQuestion,
-    deadline: Mono,
-    quorum: usize,
-    /// If whoever owns a key is asked.
-    key: Option<(PoolName, Key)>,
-    /// Those that have not answered.
-    asked: BTreeMap<NodeName, Place>,
-    /// The former owners of the key that were asked, and the numbers under which they would be asked again.
-    former: BTreeMap<EndpointId, u64>,
-    outcome: Outcome,
-    bytes: usize,
-}
-
-/// How far it is with a node.
-#[derive(Debug, Clone, Copy)]
-enum Place {
-    /// It is in, but has not been seen yet.
-    Waiting,
-    Sent(Sent),
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Sent {
-    to: EndpointId,
-    number: u64,
-    again: Mono,
-    /// How long it was waited before.
-    waited: Duration,
-    is_away: bool,
-}
-
-impl Place {
-    /// Why the node is missing if it is not waited for any more, and `kind` if it was asked.
-    fn missing(self, kind: RequestErrorKind) -> RequestErrorKind {
-        match self {
-            Self::Waiting => RequestErrorKind::Nobody,
-            Self::Sent(_) => kind,
-        }
-    }
-}
-
-impl Outcome {
-    /// Nobody was asked.
-    pub(crate) fn unasked(target: &Target, kind: RequestErrorKind) -> Self {
-        let mut outcome = Self::default();
-        match target {
-            Target::Nodes(nodes) if !nodes.is_empty() => {
-                let nodes: BTreeSet<&NodeName> = nodes.iter().collect();
-                let missing = nodes.into_iter().map(|node| (node.clone(), kind.clone()));
-                outcome.missing.extend(missing);
-            }
-            Target::Nodes(_) | Target::Owner(..) => outcome.unasked = Some(kind),
-        }
-        outcome
-    }
-
-    /// The outcome where one node was asked.
-    pub(crate) fn single(self) -> Result<(NodeName, Bytes), RequestError> {
-        if let Some(answer) = self.answers.into_iter().next() {
-            return Ok(answer);
-        }
-        let missing = self.missing.into_iter().next();
-        Err(match missing {
-            Some((node, kind)) => RequestError::new(kind, Some(node)),
-            None => RequestError::new(self.unasked.unwrap_or(RequestErrorKind::Nobody), None),
-        })
-    }
-}
-
 impl Asking {
     /// Lets a rule be broken.
     #[cfg(any(test, feature = "simulation"))]
@@ -258,7 +128,7 @@ impl Asking {
         let (nodes, key): (BTreeSet<NodeName>, _) = match ask.target {
             Target::Nodes(nodes) => (nodes.into_iter().collect(), None),
             Target::Owner(pool, key) => {
-                let owner = whereabouts.owner(&pool, &key);
+                let owner = whereabouts.owner(&pool, key);
                 (owner.into_iter().collect(), Some((pool, key)))
             }
         };
@@ -482,7 +352,7 @@ impl Asking {
         let Some((pool, key)) = open.key.as_ref().filter(|_| open.is_unasked()) else {
             return;
         };
-        let Some(owner) = whereabouts.owner(pool, key) else {
+        let Some(owner) = whereabouts.owner(pool, *key) else {
             return;
         };
         // An owner that is out is one no longer, which is about to be told.
@@ -620,19 +490,5 @@ impl Asking {
         outcome.answers.sort_by(|one, other| one.0.cmp(&other.0));
         outcome.missing.sort_by(|one, other| one.0.cmp(&other.0));
         self.steps.push(Step::Ended(token, open.outcome));
-    }
-}
-
-impl Open {
-    /// A life of a node is waited for under this number.
-    fn is_asked(&self, node: &NodeName, life: EndpointId, number: u64) -> bool {
-        let place = self.asked.get(node);
-        matches!(place, Some(Place::Sent(sent)) if sent.to == life && sent.number == number)
-    }
-
-    /// Nobody is asked, and nobody has said anything.
-    fn is_unasked(&self) -> bool {
-        let outcome = &self.outcome;
-        self.asked.is_empty() && outcome.answers.is_empty() && outcome.missing.is_empty()
     }
 }

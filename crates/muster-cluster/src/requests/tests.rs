@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use muster_data::{DataRef, encode_to_vec};
+use muster_data::{DataRef, Timestamp, encode_to_vec};
 use muster_test_support::{Random, first_that_finds, seeds};
 use muster_wire::{EndpointId, Mono};
 
@@ -96,7 +96,7 @@ impl Whereabouts for View<'_> {
         }
     }
 
-    fn owner(&self, _: &PoolName, key: &Key) -> Option<NodeName> {
+    fn owner(&self, _: &PoolName, key: Key) -> Option<NodeName> {
         let up: Vec<&Node> = self.0.iter().filter(|node| node.is_up).collect();
         let owner = up.get(key.digest() as usize % up.len().max(1))?;
         Some(owner.name.clone())
@@ -181,6 +181,7 @@ impl World {
         let question = EncodedQuestion {
             name: QUESTION,
             arguments: Bytes::from(encode_to_vec(&token)),
+            at: Timestamp::from_secs(1),
         };
         let ask = Ask {
             target,
@@ -494,6 +495,7 @@ fn question(bytes: usize) -> EncodedQuestion {
     EncodedQuestion {
         name: QUESTION,
         arguments: Bytes::from(vec![0; bytes]),
+        at: Timestamp::from_secs(1),
     }
 }
 
@@ -647,6 +649,7 @@ fn what_is_said_may_be_anything() {
         let question = EncodedQuestion {
             name: QUESTION,
             arguments: Bytes::from(encode_to_vec(&7_u64)),
+            at: Timestamp::from_secs(1),
         };
         let ask = Ask {
             question,

@@ -69,10 +69,11 @@ impl<'c> Context<'c> {
     /// whether it may have been handled.* No life of a node handles it twice, however often it is sent. If the owner of a key goes
     /// out, the next owner is asked, so two nodes may handle it then.
     pub fn request<'a, Q: Question>(&'a mut self, to: To, question: &Q) -> Request<'a, 'c, Q> {
+        let question = encoded(question, self);
         Request {
             cx: self,
             to,
-            question: encoded(question),
+            question,
             within: WITHIN,
             of: PhantomData,
         }
@@ -88,10 +89,11 @@ impl<'c> Context<'c> {
         among: Among,
         question: &Q,
     ) -> Scatter<'a, 'c, Q> {
+        let question = encoded(question, self);
         Scatter {
             cx: self,
             among,
-            question: encoded(question),
+            question,
             within: WITHIN,
             quorum: usize::MAX,
             of: PhantomData,
@@ -108,7 +110,7 @@ impl<Q: Question> Request<'_, '_, Q> {
 
     /// Sends the request. When it has an outcome, `then` is called with the framework, like a handler of an event, and never
     /// before the present handler has returned. Every request has an outcome, unless the process dies: a node that stops ends all
-    /// of them. 1,024 requests of a node can be open, with 64 MiB of questions and answers.
+    /// of them. [`Context::event_time`] is what it is now. 1,024 requests of a node can be open, with 64 MiB of questions and answers.
     pub fn then<F: Framework>(
         self,
         then: impl FnOnce(&mut F, &mut Context<'_>, Result<Q::Answer, RequestError>) + Send + 'static,
@@ -193,10 +195,11 @@ fn ask<Q: Question>(
     cx.core.ask(cx.framework, ask, then, check);
 }
 
-fn encoded<Q: Question>(question: &Q) -> EncodedQuestion {
+fn encoded<Q: Question>(question: &Q, cx: &Context<'_>) -> EncodedQuestion {
     EncodedQuestion {
         name: Q::NAME,
         arguments: Bytes::from(encode_to_vec(question)),
+        at: cx.event_time().unwrap_or_else(|| cx.wall()),
     }
 }
 

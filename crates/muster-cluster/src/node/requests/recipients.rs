@@ -117,8 +117,8 @@ impl Whereabouts for Seen<'_> {
         }
     }
 
-    fn owner(&self, pool: &PoolName, key: &Key) -> Option<NodeName> {
-        self.members.pools.owner(pool, key).cloned()
+    fn owner(&self, pool: &PoolName, key: Key) -> Option<NodeName> {
+        self.members.pools.owner(pool, &key).cloned()
     }
 }
 
