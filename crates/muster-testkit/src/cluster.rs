@@ -21,7 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use muster_cluster::node::{Event, Input, ModelHome, NodeCounts, Registry};
+use muster_cluster::node::{
+    Event, Input, ModelHome, NodeCounts, Registry, RequestSabotage,
+};
 use muster_cluster::{Layout, Role, agent_dials, links};
 use muster_data::{Data, Timestamp};
 use muster_store::WriteOutcome;
@@ -60,6 +62,8 @@ pub struct Cluster {
     random: Random,
     latency: RangeInclusive<Duration>,
     sabotage: Sabotage,
+    /// The rule that all nodes' requests break.
+    of_requests: RequestSabotage,
     disk_latency: RangeInclusive<Duration>,
     batch: usize,
     batch_every: Duration,
@@ -166,6 +170,7 @@ impl Cluster {
             random: Random::new(1),
             latency: Duration::from_millis(1)..=Duration::from_millis(20),
             sabotage: Sabotage::default(),
+            of_requests: RequestSabotage::default(),
             disk_latency: Duration::from_micros(200)..=Duration::from_millis(20),
             batch: 64,
             batch_every: Duration::from_millis(1),
@@ -210,6 +215,13 @@ impl Cluster {
     #[must_use]
     pub fn sabotage(mut self, sabotage: Sabotage) -> Self {
         self.sabotage = sabotage;
+        self
+    }
+
+    /// Breaks a rule of requests on purpose, on every node. A test that checks the rule must fail.
+    #[must_use]
+    pub fn sabotage_requests(mut self, sabotage: RequestSabotage) -> Self {
+        self.of_requests = sabotage;
         self
     }
 
