@@ -621,3 +621,22 @@ fn whoever_is_no_node_is_neither_answered_nor_heard() {
     net.hand_over(&(1, MANAGER, answer));
     assert_eq!(net.said(MANAGER), ["7: 14"]);
 }
+
+#[test]
+fn questions_and_answers_that_are_none_are_refused() {
+    let mut net = Net::new();
+    for event in ["Muster::question", "Muster::answer"] {
+        let payload = encoded(event, None, None, &row(1));
+        net.hand_over(&(MANAGER, 1, Bytes::from(payload)));
+    }
+    assert_eq!(net.counts(1).events_refused, 2);
+    // An answer to nothing, and one in a way that later releases may know.
+    let mut payload = Vec::new();
+    let unknown = [Data::from(7_u64), Data::from(99_u64), Data::None];
+    let unknown = Data::vector(unknown);
+    zeek::put_event(&mut payload, "Muster::answer", Metadata::default(), |out| {
+        unknown.encode(out);
+    });
+    net.hand_over(&(MANAGER, 1, Bytes::from(payload)));
+    assert_eq!(net.counts(1).answers_late, 1);
+}
