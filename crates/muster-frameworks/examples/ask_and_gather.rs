@@ -1,5 +1,5 @@
 //! Questions between nodes, to be copied: workers know how often they have seen a client, the manager asks all of them at once and
-//! adds up what they answer, and asks the data node that owns the client what it knows of it.
+//! adds up what they answer, and asks the data node that owns the client for its name.
 //!
 //! `cargo run --example ask_and_gather` shows it on a simulated cluster of thirty workers, one of which dies while it is asked.
 
@@ -22,6 +22,14 @@ struct Connection {
     client: Address,
 }
 
+/// A client has a name.
+#[derive(Record)]
+#[record(name = "Example::named")]
+struct Named {
+    client: Address,
+    name: String,
+}
+
 /// Somebody wants to know about a client.
 #[derive(Clone, Copy, Record)]
 #[record(name = "Example::wanted")]
@@ -40,7 +48,7 @@ impl Question for Seen {
     type Answer = u64;
 }
 
-/// What do you know of this client?
+/// What is this client's name?
 #[derive(Clone, Copy, Record)]
 #[record(name = "Example::name_of")]
 struct NameOf {
@@ -62,12 +70,13 @@ struct Census {
     missing: Vec<String>,
 }
 
-/// State is bounded: clients beyond are not counted.
+/// State is bounded: clients beyond are not remembered.
 const MAX_CLIENTS: usize = 100_000;
 
 struct Counting {
     role: Role,
     seen: HashMap<Address, u64>,
+    names: HashMap<Address, String>,
 }
 
 impl Framework for Counting {
@@ -77,6 +86,7 @@ impl Framework for Counting {
         Some(Self {
             role: site.node.role,
             seen: HashMap::new(),
+            names: HashMap::new(),
         })
     }
 
@@ -86,7 +96,10 @@ impl Framework for Counting {
                 declarations.on(Self::connection);
                 declarations.answers(Self::seen);
             }
-            Role::Proxy => declarations.answers(Self::name_of),
+            Role::Proxy => {
+                declarations.on(Self::named);
+                declarations.answers(Self::name_of);
+            }
             Role::Manager => {
                 declarations.on(Self::wanted);
                 declarations.stream::<Census>("census");
@@ -109,9 +122,16 @@ impl Counting {
         self.seen.get(&question.client).copied().unwrap_or(0)
     }
 
-    /// On the data node that owns the client.
-    fn name_of(&mut self, question: NameOf, cx: &mut Context<'_>) -> Option<String> {
-        Some(format!("host {} of {}", question.client, cx.name()))
+    /// On the data node that owns the client: its name.
+    fn named(&mut self, event: Named, _: &mut Context<'_>) {
+        if self.names.len() < MAX_CLIENTS || self.names.contains_key(&event.client) {
+            self.names.insert(event.client, event.name);
+        }
+    }
+
+    /// On the data node that owns the client: the manager asks.
+    fn name_of(&mut self, question: NameOf, _: &mut Context<'_>) -> Option<String> {
+        self.names.get(&question.client).cloned()
     }
 
     /// On the manager: all workers are asked at once.
@@ -161,7 +181,7 @@ const LAYOUT: &str = r#"
 
 /// Every worker has seen the client twice; one dies while it is asked.
 fn simulate() -> Cluster {
-    let client = "192.0.2.1".parse().expect("an address");
+    let client: Address = "192.0.2.1".parse().expect("an address");
     let mut cluster = Cluster::of(LAYOUT, Registry::new().with::<Counting>());
     cluster.start();
     cluster.run_for(Duration::from_secs(10));
@@ -170,6 +190,9 @@ fn simulate() -> Cluster {
         cluster.raise(&worker, &Connection { client });
         cluster.raise(&worker, &Connection { client });
     }
+    let owner = cluster.owner(&PoolName::proxy(), client);
+    let name = "client.example".to_owned();
+    cluster.raise(&owner, &Named { client, name });
     cluster.raise("manager", &Wanted { client });
     cluster.run_for(Duration::from_micros(500));
     cluster.kill("worker-7");
@@ -183,7 +206,7 @@ fn what_is_gathered_says_who_is_missing() {
     assert_eq!(census.len(), 1);
     assert_eq!((census[0].connections, census[0].workers), (58, 29));
     assert_eq!(census[0].missing, ["worker-7: the node is gone"]);
-    assert!(census[0].name.is_some());
+    assert_eq!(census[0].name.as_deref(), Some("client.example"));
 }
 
 #[allow(clippy::print_stdout, reason = "this is what the example is run for")]

@@ -102,7 +102,7 @@ pub(crate) fn run(seed: u64, broken: RequestSabotage) -> Result<Account, String>
         .seed(seed)
         .sabotage_requests(broken);
     cluster.start();
-    let everybody = BTreeSet::from_iter((1..=WORKERS).map(worker));
+    let everybody: BTreeSet<String> = (1..=WORKERS).map(worker).collect();
     let mut troubles = Vec::new();
     for request in 0..ROUNDS {
         if !settle(&mut cluster, &everybody) {
