@@ -211,3 +211,42 @@ fn whoever_is_no_node_is_neither_answered_nor_heard() {
     net.hand_over(&(1, MANAGER, answer));
     assert_eq!(net.said(MANAGER), ["7: 14"]);
 }
+
+#[test]
+fn a_turn_passes_over_nodes_that_answer_nothing() {
+    let mut net = Net::new();
+    let hello = |name: &str, number: u8, features| {
+        let hello = Hello {
+            name: name.to_owned(),
+            id: id(number).to_string(),
+        };
+        let metadata = Metadata {
+            incarnation: Some(1),
+            features,
+            ..Metadata::default()
+        };
+        let mut payload = Vec::new();
+        zeek::put_event(&mut payload, Hello::NAME, metadata, |out| hello.encode(out));
+        payload
+    };
+    for (name, number, features) in [
+        ("worker-1", 21, None),
+        ("worker-2", 22, Some(zeek::ANSWERS_REQUESTS)),
+    ] {
+        let from = id(number);
+        net.0[MANAGER].step(Input::Reach(from, Reach::PeerUp(Version::V1)));
+        let payload = hello(name, number, features);
+        let payload = payload.as_slice();
+        net.0[MANAGER].step(Input::Message { from, payload });
+    }
+    net.take();
+    for number in 1..=3 {
+        net.ask("next worker", number);
+    }
+    let topic = format!("zeek/cluster/nodeid/{}/", id(22));
+    let questions = net.0[MANAGER].published();
+    assert_eq!(
+        questions,
+        [(); 3].map(|()| format!("Muster::question to {topic}"))
+    );
+}
