@@ -21,9 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use muster_cluster::node::{
-    Event, Input, ModelHome, NodeCounts, Registry, RequestSabotage,
-};
+use muster_cluster::node::{Event, Input, ModelHome, NodeCounts, Registry, RequestSabotage};
 use muster_cluster::{Layout, Role, agent_dials, links};
 use muster_data::{Data, Timestamp};
 use muster_store::WriteOutcome;
