@@ -19,13 +19,13 @@ pub(super) const SECTIONS: &str = "[logging]\nrotation = \"3s\"\n[archive]\nenab
 /// The options of a node that writes records.
 pub(super) fn options(role: &str) -> String {
     if role == "worker" {
-        format!("options = {{ \"probe.rate\" = {RATE} }}\n")
+        format!("options = {{ \"probe.rate\" = {RATE}, \"logging.spool\" = \"always\" }}\n")
     } else {
         String::new()
     }
 }
 
-/// What lives have had acknowledged, as they were seen last.
+/// The records of lives that a logger has acknowledged, or that are in the spool, as they were seen last.
 #[derive(Debug, Default)]
 pub(super) struct Acknowledged(BTreeMap<String, u64>);
 
@@ -39,8 +39,13 @@ impl Acknowledged {
                 continue;
             }
             let report = &node["report"];
-            let count = report["counts"]["records_acknowledged"].as_u64();
-            if let (Some(id), Some(count)) = (report["id"].as_str(), count) {
+            let count = |name: &str| report["counts"][name].as_u64();
+            // What was found is of former lives, and acknowledged to this one.
+            let found = count("records_found").unwrap_or(0);
+            let acknowledged = count("records_acknowledged");
+            let acknowledged = acknowledged.map(|all| all.saturating_sub(found));
+            let safe = acknowledged.max(count("records_spooled"));
+            if let (Some(id), Some(count)) = (report["id"].as_str(), safe) {
                 let known = self.0.entry(id.to_owned()).or_default();
                 *known = count.max(*known);
             }
@@ -67,7 +72,7 @@ impl Account {
 
     pub(super) fn line(&self) -> String {
         format!(
-            "log records of {} lives: {} acknowledged, {} in the files, {} of them twice, {} acknowledged ones missing; {} files without a final name",
+            "log records of {} lives: {} acknowledged or on their disks, {} in the files, {} of them twice, {} of the former missing; {} files without a final name",
             self.lives, self.acknowledged, self.in_files, self.twice, self.missing, self.unsettled
         )
     }
