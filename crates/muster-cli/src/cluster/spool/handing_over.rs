@@ -94,9 +94,9 @@ fn is_shipped(source: &Path, target: &Path) -> bool {
     };
     let mark = Path::new(name).with_extension(SHIPPED);
     let below = fs::read_dir(source).into_iter().flatten().flatten();
-    let mut places = below.map(|entry| entry.path()).chain([source.to_owned()]);
-    source.with_extension(SHIPPED).ends_with(&mark)
-        || places.any(|place| place.ends_with(&mark) || place.join(&mark).exists())
+    let below = below.map(|entry| entry.path());
+    let mut places = below.chain([source.to_owned(), source.with_extension(SHIPPED)]);
+    places.any(|place| (place.ends_with(&mark) && place.exists()) || place.join(&mark).exists())
 }
 
 fn copy(source: &Path, target: &Path) -> Result<()> {
