@@ -5,6 +5,7 @@
 //! - [`Membership`]: who is alive. [`Pools`] and [`Key`]: who of them owns which key.
 //! - [`coordination`]: who decides what all have to see alike.
 //! - [`Readiness`]: whether the nodes that are needed are mutually up.
+//! - [`register`]: values that change while the cluster runs.
 //! - [`Watermarks`]: up to which event time everything has been seen.
 //!
 //! Nothing here reads a file, a clock or a random number: time and text are arguments, decisions
@@ -48,6 +49,7 @@ mod membership;
 pub mod node;
 mod pools;
 mod readiness;
+pub mod register;
 mod requests;
 mod settings;
 mod suggestion;

@@ -26,6 +26,7 @@ mod members;
 mod node_core;
 mod question;
 mod reach;
+mod registers;
 mod requests;
 mod shape;
 mod stores;
@@ -68,6 +69,7 @@ pub use logs::{Column, LogBatch, StreamError};
 pub use muster_store::Now;
 pub use question::Question;
 pub use reach::{NodeState, Reach};
+pub use registers::{RegisterChange, RegisterContext, SettingChange};
 pub use requests::{Among, Gathered, Request, Scatter, To};
 pub use stores::{
     NeedStore, OpenStore, PendingWrite, SharedStore, StoreChange, StoreContext, StoreFacts,
@@ -233,6 +235,7 @@ impl NodeLoop {
             self.core.health.next_deadline(),
             self.missing.next_deadline(),
             self.next_renewal(),
+            self.core.registers.next_deadline(),
             self.core.waits.next_deadline(self.core.clock.now.mono),
             self.core.requests.next_deadline(self.core.clock.now.mono),
         ]
@@ -342,6 +345,7 @@ impl NodeLoop {
         }
         self.run_local();
         self.look_at_waits();
+        self.look_at_register();
         self.timers();
         self.tell_readiness();
         self.start_inputs();
@@ -377,6 +381,7 @@ impl NodeLoop {
     }
 
     fn store_answer(&mut self, token: u64, outcome: &Result<Answer, WriteFailure>) {
+        self.register_answered(token);
         if let Some((framework, then)) = self.core.stores.writes.take(token) {
             self.resume(framework, then, outcome.clone());
         }
@@ -398,6 +403,7 @@ impl NodeLoop {
     }
 
     fn store_changed(&mut self, store: &StoreName, event: &StoreEvent) {
+        self.register_store_changed(store);
         for change in StoreChange::of(store, event) {
             for framework in self.core.watchers_of(store.as_str()) {
                 self.hook(framework, Hook::StoreChanged(&change));

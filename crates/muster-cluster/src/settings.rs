@@ -25,7 +25,7 @@ pub use spec::{SettingKind, SettingSpec};
 pub use value::SettingValue;
 
 use sections::PersistentBackend;
-pub(crate) use value::RawValue;
+pub(crate) use value::{RawValue, parse_duration};
 
 /// Whether a logger gives on what it is given.
 pub(crate) const FORWARD: &str = "logging.forward";
@@ -365,6 +365,8 @@ pub enum Origin {
     },
     /// The command line.
     Override,
+    /// The register: somebody has changed a live setting while the cluster runs.
+    Register,
 }
 
 impl fmt::Display for Origin {
@@ -375,6 +377,7 @@ impl fmt::Display for Origin {
             Self::Node { line } => write!(f, "node, line {line}"),
             Self::Link { line } => write!(f, "link, line {line}"),
             Self::Override => f.write_str("command line"),
+            Self::Register => f.write_str("register"),
         }
     }
 }

@@ -8,7 +8,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use muster_cluster::node::{Context, CounterSpec, Declarations, Framework, SharedStore, Site};
+use muster_cluster::node::{
+    Context, CounterSpec, Declarations, Framework, SettingChange, SharedStore, Site,
+};
 use muster_cluster::{Key, PoolChange, PoolName, Role, SettingSpec};
 use muster_data::{Address, Protocol, Record, Timestamp};
 
@@ -105,7 +107,8 @@ impl Framework for KnownHosts {
             "known_hosts.local_nets",
             local_nets::DEFAULT,
             "the networks whose hosts are logged",
-        ),
+        )
+        .live(),
         SettingSpec::count(
             "known_hosts.max_hosts",
             100_000,
@@ -156,6 +159,10 @@ impl Framework for KnownHosts {
             asked: HashMap::new(),
             role: site.node.role,
         })
+    }
+
+    fn setting_changed(&mut self, _: &SettingChange<'_>, cx: &mut Context<'_>) {
+        self.local_nets = LocalNets::of(cx.settings(), "known_hosts.local_nets");
     }
 
     fn declare(&self, declarations: &mut Declarations<Self>) {

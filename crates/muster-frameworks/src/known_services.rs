@@ -8,7 +8,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use muster_cluster::node::{Context, CounterSpec, Declarations, Framework, SharedStore, Site};
+use muster_cluster::node::{
+    Context, CounterSpec, Declarations, Framework, SettingChange, SharedStore, Site,
+};
 use muster_cluster::{Key, PoolChange, PoolName, Role, SettingSpec};
 use muster_data::{Address, Data, EnumValue, Port, Protocol, Record, Timestamp};
 
@@ -109,7 +111,8 @@ impl Framework for KnownServices {
             "known_services.local_nets",
             local_nets::DEFAULT,
             "the networks whose services are logged",
-        ),
+        )
+        .live(),
         SettingSpec::count(
             "known_services.max_services",
             100_000,
@@ -161,6 +164,10 @@ impl Framework for KnownServices {
             next_asked: 0,
             role: site.node.role,
         })
+    }
+
+    fn setting_changed(&mut self, _: &SettingChange<'_>, cx: &mut Context<'_>) {
+        self.local_nets = LocalNets::of(cx.settings(), "known_services.local_nets");
     }
 
     fn declare(&self, declarations: &mut Declarations<Self>) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use muster_cluster::node::{Context, CounterSpec, Declarations, Framework, Site};
+use muster_cluster::node::{Context, CounterSpec, Declarations, Framework, SettingChange, Site};
 use muster_cluster::{Role, SettingSpec};
 use muster_data::{Address, EnumValue, Port, Record, Timespan, Timestamp};
 use muster_wire::Class;
@@ -108,13 +108,15 @@ impl Framework for Notices {
             "notice.suppress",
             std::time::Duration::from_secs(3600),
             "span of event time in which a notice is not repeated",
-        ),
+        )
+        .live(),
         SettingSpec::count(
             "notice.max_remembered",
             100_000,
             "most notices that are remembered to suppress others",
         )
-        .positive(),
+        .positive()
+        .live(),
     ];
 
     const COUNTERS: &'static [CounterSpec] = &[
@@ -142,6 +144,11 @@ impl Framework for Notices {
     fn declare(&self, declarations: &mut Declarations<Self>) {
         declarations.on(Self::notice);
         declarations.stream::<NoticeRecord>("notice");
+    }
+
+    fn setting_changed(&mut self, _: &SettingChange<'_>, cx: &mut Context<'_>) {
+        self.suppress = cx.settings().duration("notice.suppress").into();
+        self.max_remembered = cx.settings().size("notice.max_remembered");
     }
 
     fn watermark(&mut self, closed: Timestamp, _cx: &mut Context<'_>) {

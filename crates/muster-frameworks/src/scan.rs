@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use muster_cluster::node::{Context, CounterSpec, Declarations, Framework, Site};
+use muster_cluster::node::{Context, CounterSpec, Declarations, Framework, SettingChange, Site};
 use muster_cluster::{Key, PoolChange, PoolName, Role, SettingSpec, SettingValue, Settings};
 use muster_data::{Address, EnumValue, Port, Protocol, Record, Timespan, Timestamp};
 
@@ -90,27 +90,50 @@ pub struct Scan {
 /// the old one about windows that are still open, and the old one forgets it: a scan survives the death of the node
 /// that counts it.
 ///
+/// What changes while the cluster runs (`muster config set scan.threshold 25`) counts from then on: windows that are open are judged by
+/// the new threshold, and what was a scan stays one. The length of windows does not change: all runs are to have the same.
+///
 /// State is bounded: `scan.max_victims` per scan, `scan.max_entries` over all scans. Beyond that, what has not become
 /// a scan in the oldest window is dropped, and counted as `evicted`.
 #[derive(Debug)]
 pub struct ScanDetection {
     role: Role,
     window: Timespan,
-    local_nets: LocalNets,
-    ignored_ports: HashSet<u16>,
+    limits: Limits,
     /// What a worker has told: attacker, victim, port and beginning of the window.
     sent: Seen<Attempted>,
     /// What a worker has to tell the new owners of keys.
     to_tell: VecDeque<Attempted>,
-    threshold: usize,
     /// The window in words.
     span: String,
-    max_victims: usize,
-    max_entries: usize,
     /// What a data node counts, the oldest window first.
     scans: BTreeMap<(Timestamp, Address, Port), Victims>,
     /// Victims in all scans.
     entries: usize,
+}
+
+/// What may change while the cluster runs.
+#[derive(Debug)]
+struct Limits {
+    local_nets: LocalNets,
+    ignored_ports: HashSet<u16>,
+    threshold: usize,
+    max_victims: usize,
+    max_entries: usize,
+}
+
+impl Limits {
+    fn of(settings: &Settings) -> Self {
+        let ports = settings.count_list("scan.ignored_ports").iter();
+        let threshold = settings.size("scan.threshold");
+        Self {
+            local_nets: LocalNets::of(settings, "scan.local_nets"),
+            ignored_ports: ports.filter_map(|port| u16::try_from(*port).ok()).collect(),
+            threshold,
+            max_victims: settings.size("scan.max_victims").max(threshold),
+            max_entries: settings.size("scan.max_entries"),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -124,7 +147,9 @@ impl Framework for ScanDetection {
     const NAME: &'static str = "scan";
 
     const SETTINGS: &'static [SettingSpec] = &[
-        SettingSpec::count("scan.threshold", 10, "distinct hosts that make a scan").positive(),
+        SettingSpec::count("scan.threshold", 10, "distinct hosts that make a scan")
+            .positive()
+            .live(),
         SettingSpec::duration(
             "scan.window",
             Duration::from_secs(15 * 60),
@@ -135,12 +160,14 @@ impl Framework for ScanDetection {
             "scan.local_nets",
             local_nets::DEFAULT,
             "the networks whose hosts count",
-        ),
+        )
+        .live(),
         SettingSpec::count_list(
             "scan.ignored_ports",
             IGNORED_PORTS,
             "ports at which only failed TCP connections count",
-        ),
+        )
+        .live(),
         SettingSpec::count(
             "scan.max_sent",
             100_000,
@@ -152,13 +179,15 @@ impl Framework for ScanDetection {
             10_000,
             "hosts that are counted exactly per scan",
         )
-        .positive(),
+        .positive()
+        .live(),
         SettingSpec::count(
             "scan.max_entries",
             1_000_000,
             "most hosts that a data node holds over all scans",
         )
-        .positive(),
+        .positive()
+        .live(),
     ];
 
     const COUNTERS: &'static [CounterSpec] = &[
@@ -218,6 +247,14 @@ impl Framework for ScanDetection {
         }
     }
 
+    fn setting_changed(&mut self, _: &SettingChange<'_>, cx: &mut Context<'_>) {
+        let lower = cx.settings().size("scan.threshold") < self.limits.threshold;
+        self.limits = Limits::of(cx.settings());
+        if lower {
+            self.judge_anew(cx);
+        }
+    }
+
     fn timer(&mut self, token: u64, cx: &mut Context<'_>) {
         if token == TELL_HEIRS {
             self.tell_heirs(cx);
@@ -244,23 +281,13 @@ impl Framework for ScanDetection {
 impl ScanDetection {
     fn new(role: Role, settings: &Settings) -> Self {
         let window = settings.duration("scan.window");
-        let ports = settings.count_list("scan.ignored_ports");
         Self {
             role,
             window: window.into(),
-            local_nets: LocalNets::of(settings, "scan.local_nets"),
-            ignored_ports: ports
-                .iter()
-                .filter_map(|port| u16::try_from(*port).ok())
-                .collect(),
+            limits: Limits::of(settings),
             sent: Seen::new(settings.size("scan.max_sent")),
             to_tell: VecDeque::new(),
-            threshold: settings.size("scan.threshold"),
             span: SettingValue::Duration(window).to_string(),
-            max_victims: settings
-                .size("scan.max_victims")
-                .max(settings.size("scan.threshold")),
-            max_entries: settings.size("scan.max_entries"),
             scans: BTreeMap::new(),
             entries: 0,
         }
@@ -344,12 +371,13 @@ impl ScanDetection {
         let is_counted = match (port.protocol, connection.log.as_str()) {
             (Protocol::Tcp, "conn") => connection.established == Some(false),
             (Protocol::Udp, "conn") => {
-                connection.established == Some(false) && !self.ignored_ports.contains(&port.number)
+                connection.established == Some(false)
+                    && !self.limits.ignored_ports.contains(&port.number)
             }
-            (Protocol::Tcp | Protocol::Udp, _) => !self.ignored_ports.contains(&port.number),
+            (Protocol::Tcp | Protocol::Udp, _) => !self.limits.ignored_ports.contains(&port.number),
             _ => false,
         };
-        is_counted && self.local_nets.contains(&connection.resp_h)
+        is_counted && self.limits.local_nets.contains(&connection.resp_h)
     }
 
     // --- on data nodes ----------------------------------------------------------------------------
@@ -368,25 +396,40 @@ impl ScanDetection {
         if known.is_some_and(|victims| victims.hosts.contains(&attempt.victim)) {
             return;
         }
-        if self.entries >= self.max_entries {
+        if self.entries >= self.limits.max_entries {
             self.evict(cx);
         }
         let victims = self.scans.entry(key).or_default();
-        if victims.hosts.len() >= self.max_victims {
+        if victims.hosts.len() >= self.limits.max_victims {
             victims.truncated = true;
             return;
         }
         victims.hosts.insert(attempt.victim);
         self.entries += 1;
-        if victims.hosts.len() >= self.threshold && !victims.is_scan {
+        if victims.hosts.len() >= self.limits.threshold && !victims.is_scan {
             victims.is_scan = true;
+            self.notice_of(key).raise(cx);
+        }
+    }
+
+    /// The threshold is lower now: what has reached it in a window that is open is a scan.
+    fn judge_anew(&mut self, cx: &mut Context<'_>) {
+        let threshold = self.limits.threshold;
+        let mut found = Vec::new();
+        for (key, victims) in &mut self.scans {
+            if victims.hosts.len() >= threshold && !victims.is_scan {
+                victims.is_scan = true;
+                found.push(*key);
+            }
+        }
+        for key in found {
             self.notice_of(key).raise(cx);
         }
     }
 
     fn notice_of(&self, key: (Timestamp, Address, Port)) -> Notice {
         let (ts, attacker, port) = key;
-        let (threshold, span) = (self.threshold, &self.span);
+        let (threshold, span) = (self.limits.threshold, &self.span);
         let msg =
             format!("{attacker} scanned at least {threshold} hosts on port {port} within {span}");
         Notice {
@@ -403,7 +446,7 @@ impl ScanDetection {
     /// else closes the first scan.
     fn evict(&mut self, cx: &mut Context<'_>) {
         let before = self.entries;
-        let target = self.max_entries - (self.max_entries / 16).max(1);
+        let target = self.limits.max_entries - (self.limits.max_entries / 16).max(1);
         while self.entries > target {
             let Some((&(oldest, ..), _)) = self.scans.first_key_value() else {
                 break;

@@ -92,7 +92,7 @@ impl NodeLoop {
             for store in declared.stores.iter().filter(|store| store.is_watched) {
                 this.core.watch_store(store.name, position);
             }
-            this.declare(declared)?;
+            this.declare(declared, position)?;
             this.core.declare_counters(hosted.name(), hosted.counters());
             this.frameworks.push(hosted);
         }
@@ -103,6 +103,7 @@ impl NodeLoop {
                 handlers.into_iter().map(|(_, handler)| handler).collect(),
             );
         }
+        this.follow_register()?;
         this.core.seal_subscriptions();
         this.hook_all(Hook::Init);
         this.run_local();
@@ -127,7 +128,7 @@ impl NodeLoop {
         })
     }
 
-    fn declare(&mut self, declared: Declared) -> Result<(), NodeError> {
+    fn declare(&mut self, declared: Declared, framework: usize) -> Result<(), NodeError> {
         for (name, ty) in declared.events {
             if self
                 .core
@@ -138,6 +139,9 @@ impl NodeLoop {
                 return Err(NodeError::EventConflict(name.into_owned()));
             }
             self.core.events.insert(name, ty);
+        }
+        for register in declared.registers {
+            self.declare_register(register, framework)?;
         }
         for store in declared.stores {
             self.core.declare_store(&store)?;

@@ -144,6 +144,13 @@ mod descriptors {
         /// Writes to stores that failed, or were not made as too many waited. Growth means that a store's primary is away or
         /// overloaded: look at the stores in `muster status`.
         pub(super) STORE_WRITES_FAILED = counter("muster_store_writes_failed_total").key("store_writes_failed");
+        /// New values of registers and live settings that counted on this node: somebody has changed them while the cluster runs. A
+        /// node that starts counts those that are not the default.
+        pub(super) REGISTER_CHANGES = counter("muster_register_changes_total").key("register_changes");
+        /// Values of registers and live settings that this node refused, as they are not what its frameworks take: the last good value
+        /// counts. Any growth means that somebody writes the store `muster/config` directly, or that nodes of several versions run:
+        /// the node's log names the value.
+        pub(super) REGISTER_VALUES_REFUSED = counter("muster_register_values_refused_total").key("register_values_refused");
     }
 }
 
@@ -235,6 +242,10 @@ pub struct NodeCounts {
     pub questions_unknown: u64,
     /// Answers that nobody waited for any more.
     pub answers_late: u64,
+    /// New values of registers and live settings that counted on this node.
+    pub register_changes: u64,
+    /// Values of registers and live settings that this node refused.
+    pub register_values_refused: u64,
     /// What frameworks count, by framework and name.
     pub frameworks: BTreeMap<(&'static str, &'static str), FrameworkCount>,
 }
@@ -275,6 +286,8 @@ impl NodeCounts {
             descriptors::QUESTIONS_NOT_HANDLED.of(self.questions_not_handled),
             descriptors::QUESTIONS_UNKNOWN.of(self.questions_unknown),
             descriptors::ANSWERS_LATE.of(self.answers_late),
+            descriptors::REGISTER_CHANGES.of(self.register_changes),
+            descriptors::REGISTER_VALUES_REFUSED.of(self.register_values_refused),
         ];
         let by_name = [
             by_name(&descriptors::EVENTS_UNHANDLED, &self.events_unhandled),

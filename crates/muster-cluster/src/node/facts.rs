@@ -17,6 +17,7 @@ use crate::delivery::{
     BatchRefusal, Leftover, LogDelivery, LogNotes, ProducerRecord, SpoolOrder, SpoolOutcome,
 };
 use crate::readiness::{Quorum, ReadyError};
+use crate::register::Unfit;
 
 /// What can happen to a node.
 #[derive(Debug, Clone, Copy)]
@@ -353,6 +354,17 @@ pub enum NodeError {
     /// A framework has declared a store whose name is not valid.
     #[error("`{0}` is not the name of a store: {1}")]
     StoreName(&'static str, muster_store::StoreNameError),
+    /// A framework has declared a register whose name is not valid.
+    #[error("`{0}` is not the name of a register: it takes 1 to 128 letters, digits and `._-/:`")]
+    RegisterName(&'static str),
+    /// Two frameworks declare a register in different ways, or a register has the name of a setting.
+    #[error(
+        "register `{0}` is declared twice with different types, bounds or defaults, or is a setting"
+    )]
+    RegisterConflict(&'static str),
+    /// The default of a register is not a value of it.
+    #[error("register `{0}`: its default is no value of it: it {1}")]
+    RegisterDefault(&'static str, Unfit),
     /// A stream cannot be declared.
     #[error(transparent)]
     Stream(#[from] StreamError),

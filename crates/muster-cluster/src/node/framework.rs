@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use muster_data::{ConvertError, DataRef, Record, Timestamp, Type, Typed, encode_to_vec};
+use muster_data::{
+    ConvertError, DataRef, DecodeOwned, Encode, Record, Timestamp, Type, Typed, encode_to_vec,
+};
 use muster_store::WriteFailure;
 use muster_store::op::Answer;
 use muster_wire::counters::Descriptor;
@@ -14,11 +16,13 @@ use super::counts::CounterSpec;
 use super::event::Event;
 use super::logs::{Column, StreamError, columns_of};
 use super::question::Question;
+use super::registers::{DeclaredRegister, RegisterChange, SettingChange};
 use super::requests;
 use super::stores::{Continuation, DeclaredStore, SharedStore, StoreChange, Then};
 use crate::layout::{Layout, Node, NodeName, Role};
 use crate::pools::PoolChange;
 use crate::readiness::ReadyError;
+use crate::register::Register;
 use crate::requests::Outcome;
 use crate::settings::SettingSpec;
 
@@ -69,6 +73,18 @@ pub trait Framework: Sized + Send + 'static {
     /// A key of a store that was declared as [watched](SharedStore::watched) has changed. What is in the store already
     /// is reported the same way at first.
     fn store_changed(&mut self, change: &StoreChange<'_>, cx: &mut Context<'_>) {
+        let _ = (change, cx);
+    }
+
+    /// A register that the framework has declared has another value. It is called at the start as well, if the value is not the
+    /// default. Of values that follow one another quickly some may be passed over; the last one never is.
+    fn register_changed(&mut self, change: &RegisterChange<'_>, cx: &mut Context<'_>) {
+        let _ = (change, cx);
+    }
+
+    /// A [live](SettingSpec::live) setting of the node, perhaps of another framework, has another value. It is called at the start as
+    /// well, if somebody has set a value that is not the layout's.
+    fn setting_changed(&mut self, change: &SettingChange<'_>, cx: &mut Context<'_>) {
         let _ = (change, cx);
     }
 
@@ -145,6 +161,7 @@ pub(crate) struct Declared {
     pub(crate) streams: Vec<DeclaredStream>,
     pub(crate) topics: Vec<Topic>,
     pub(crate) stores: Vec<DeclaredStore>,
+    pub(crate) registers: Vec<DeclaredRegister>,
 }
 
 /// A stream with the type and the columns of its records.
@@ -272,6 +289,18 @@ impl<F: Framework> Declarations<F> {
         });
     }
 
+    /// Declares a register that the framework reads or changes.
+    pub fn register<T>(&mut self, register: &Register<T>)
+    where
+        T: Encode + DecodeOwned + Typed,
+    {
+        self.declared.registers.push(DeclaredRegister {
+            name: register.name(),
+            definition: register.definition(),
+            check: Register::<T>::check(),
+        });
+    }
+
     /// Subscribes the node to one more topic prefix.
     pub fn subscribe(&mut self, prefix: Topic) {
         self.declared.topics.push(prefix);
@@ -282,6 +311,7 @@ impl<F: Framework> Declarations<F> {
 pub(crate) trait Hosted: Send {
     fn name(&self) -> &'static str;
     fn counters(&self) -> &'static [CounterSpec];
+    fn settings(&self) -> &'static [SettingSpec];
     fn handle(
         &mut self,
         handler: usize,
@@ -316,6 +346,8 @@ pub(crate) enum Hook<'a> {
     Timer(u64),
     Watermark(Timestamp),
     StoreChanged(&'a StoreChange<'a>),
+    RegisterChanged(&'a RegisterChange<'a>),
+    SettingChanged(&'a SettingChange<'a>),
 }
 
 impl Hook<'_> {
@@ -330,6 +362,8 @@ impl Hook<'_> {
             Self::Timer(_) => "timer",
             Self::Watermark(_) => "watermark",
             Self::StoreChanged(_) => "store_changed",
+            Self::RegisterChanged(_) => "register_changed",
+            Self::SettingChanged(_) => "setting_changed",
         }
     }
 }
@@ -347,6 +381,10 @@ impl<F: Framework> Hosted for Host<F> {
 
     fn counters(&self) -> &'static [CounterSpec] {
         F::COUNTERS
+    }
+
+    fn settings(&self) -> &'static [SettingSpec] {
+        F::SETTINGS
     }
 
     fn handle(
@@ -379,6 +417,8 @@ impl<F: Framework> Hosted for Host<F> {
             Hook::Timer(token) => framework.timer(token, cx),
             Hook::Watermark(closed) => framework.watermark(closed, cx),
             Hook::StoreChanged(change) => framework.store_changed(change, cx),
+            Hook::RegisterChanged(change) => framework.register_changed(change, cx),
+            Hook::SettingChanged(change) => framework.setting_changed(change, cx),
         }
     }
 

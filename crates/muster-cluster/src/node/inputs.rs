@@ -29,7 +29,8 @@ const ANNOUNCE_EVERY_NANOS: i64 = 5_000_000_000;
 
 impl NodeLoop {
     /// Starts the inputs when every node that this one is linked with is up, and has had all of its own up: what the
-    /// inputs find must not be published before its receivers are known.
+    /// inputs find must not be published before its receivers are known. A node that follows the register has read it by then, unless it
+    /// has no copy for so long.
     pub(super) fn start_inputs(&mut self) {
         if self.inputs_started || self.stopping {
             return;
@@ -41,7 +42,11 @@ impl NodeLoop {
             .filter(|name| !is_ready(name))
             .map(NodeName::as_str)
             .collect();
-        let late = self.start_deadline <= self.core.clock.now.mono;
+        let now = self.core.clock.now.mono;
+        if self.core.registers.are_awaited(now) {
+            return;
+        }
+        let late = self.start_deadline <= now;
         if !missing.is_empty() && !late {
             return;
         }
@@ -61,10 +66,11 @@ impl NodeLoop {
     }
 
     /// Tells the workers, who have the inputs, when this node has become ready: all nodes that it is
-    /// linked with are up for the first time in its life.
+    /// linked with are up for the first time in its life, and it has read the register.
     pub(super) fn tell_readiness(&mut self) {
         let is_hub = self.core.node.role != Role::Worker && !self.neighbours.is_empty();
-        if !self.said_ready && is_hub && self.has_all_neighbours() {
+        let awaits = self.core.registers.are_awaited(self.core.clock.now.mono);
+        if !self.said_ready && is_hub && !awaits && self.has_all_neighbours() {
             self.said_ready = true;
             let topic = self.core.layout.topics().role(Role::Worker);
             self.send_readiness(&topic);

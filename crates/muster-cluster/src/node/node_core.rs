@@ -15,6 +15,7 @@ use super::counts::{CounterSpec, FrameworkCount, NodeCounts};
 use super::health::Health;
 use super::log_shipping::Shipping;
 use super::logs::{Logged, Logs};
+use super::registers::Registers;
 use super::requests::Requests;
 use super::stores::{DeclaredStore, StoreAccess};
 use super::timers::Timers;
@@ -46,6 +47,7 @@ pub(crate) struct NodeCore {
     pub(crate) logging: Logging,
     pub(crate) stores: StoreAccess,
     pub(super) requests: Requests,
+    pub(crate) registers: Registers,
     pub(crate) outbox: Outbox,
     /// The events that were declared, with the types of their arguments.
     pub(crate) events: HashMap<Cow<'static, str>, Type>,
@@ -174,6 +176,7 @@ impl NodeCore {
             },
             stores: StoreAccess::default(),
             requests: Requests::default(),
+            registers: Registers::default(),
             outbox: Outbox {
                 effects: Vec::new(),
                 local: VecDeque::new(),

@@ -11,12 +11,14 @@ use std::marker::PhantomData;
 
 use muster_data::{ConvertError, Data, DecodeOwned};
 use muster_store::op::{StoreEvent, WriteRefusal};
-use muster_store::{Encoded, Entry, StoreName, WriteFailure};
+use muster_store::{Encoded, Entry, Revision, StoreName, WriteFailure};
 
-pub(crate) use context::Then;
 pub use context::{PendingWrite, StoreContext};
+pub(crate) use context::{Then, done, was_done};
 pub use needs::{NeedStore, StoreFacts, StoreNeed, StoreState, StoreVerdict};
 pub use placement::{OpenStore, copy_config, placement_by_coordinators, primary_config};
+
+use crate::register::Unfit;
 
 /// The writes of one node's frameworks that may wait for their outcome.
 const WAITING: usize = 65_536;
@@ -86,6 +88,9 @@ pub trait StoreReads: Send + fmt::Debug {
     /// The entry of a key, in this node's copy.
     fn get(&self, store: &StoreName, key: &Encoded) -> Option<Entry>;
 
+    /// The value of a key in this node's copy with its revision, both of one moment.
+    fn versioned(&self, store: &StoreName, key: &Encoded) -> Option<(Encoded, Revision)>;
+
     /// Whether there is a copy.
     fn is_attached(&self, store: &StoreName) -> bool;
 
@@ -113,7 +118,8 @@ pub(crate) struct PendingWrites {
     next: u64,
     /// By token: the framework, and what it does then.
     then: HashMap<u64, (usize, Continuation)>,
-    /// Writes that were not sent, because too many wait: they are answered as soon as the handler that asked returns.
+    /// Writes that were not sent, because too many wait or their outcome is known: they are answered as soon as the handler that
+    /// asked returns.
     refused: VecDeque<(usize, Continuation)>,
 }
 
@@ -144,15 +150,26 @@ impl PendingWrites {
         self.then.len() >= MANY
     }
 
+    /// Returns a token for a write of the node's own, of whose outcome no framework hears.
+    pub(crate) fn token(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// Takes what is to be done as soon as the handler that asked returns.
+    fn answer_soon(&mut self, framework: usize, then: Continuation) {
+        self.refused.push_back((framework, then));
+    }
+
     /// Takes what is to be done when a write is over. Returns its token, or `None` if the write is not to be sent.
     fn add(&mut self, framework: usize, then: Continuation) -> Option<u64> {
         if self.then.len() >= WAITING {
-            self.refused.push_back((framework, then));
+            self.answer_soon(framework, then);
             return None;
         }
-        self.next += 1;
-        self.then.insert(self.next, (framework, then));
-        Some(self.next)
+        let token = self.token();
+        self.then.insert(token, (framework, then));
+        Some(token)
     }
 }
 
@@ -172,6 +189,9 @@ pub enum WriteError {
     /// The new value is not of the author's type.
     #[error(transparent)]
     Conversion(#[from] ConvertError),
+    /// The value is not what the register takes: nothing was sent.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
 }
 
 /// A change of a store, for [`Framework::store_changed`](super::Framework::store_changed).

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use muster_data::Subnet;
+use muster_data::{Data, DataRef, Subnet, Timespan, Type};
 
 use super::choice::Choice;
 use super::value::{RawValue, SettingValue};
+use crate::register::ValueType;
 use crate::suggestion::nearest;
 
 /// A declared setting.
@@ -18,6 +19,7 @@ pub struct SettingSpec {
     odd: bool,
     /// The least and the most of a count, or of the nanoseconds of a length of time.
     bounds: (u64, u64),
+    live: bool,
     help: &'static str,
 }
 
@@ -65,7 +67,7 @@ macro_rules! constructor {
     ($(#[$doc:meta])* $name:ident, $kind:ident, $type:ty) => {
         $(#[$doc])*
         pub const fn $name(key: &'static str, default: $type, help: &'static str) -> Self {
-            Self { key, default: SettingDefault::$kind(default), positive: false, odd: false, bounds: ANY, help }
+            Self { key, default: SettingDefault::$kind(default), positive: false, odd: false, bounds: ANY, live: false, help }
         }
     };
 }
@@ -116,6 +118,7 @@ impl SettingSpec {
             positive: false,
             odd: false,
             bounds: ANY,
+            live: false,
             help,
         }
     }
@@ -146,6 +149,26 @@ impl SettingSpec {
     pub const fn at_most(mut self, most: Duration) -> Self {
         self.bounds = (0, nanoseconds(most));
         self
+    }
+
+    /// Makes the setting one that can be changed while the cluster runs: with `muster config set` it changes on all nodes
+    /// whose frameworks have live settings, and these hear of it by
+    /// [`Framework::setting_changed`](crate::node::Framework::setting_changed).
+    ///
+    /// A framework that copies the value of a live setting takes it again in that hook.
+    #[must_use]
+    pub const fn live(mut self) -> Self {
+        assert!(
+            !self.odd,
+            "nobody checks for odd numbers while a cluster runs"
+        );
+        self.live = true;
+        self
+    }
+
+    /// Returns `true` if the setting can be changed while the cluster runs.
+    pub const fn is_live(&self) -> bool {
+        self.live
     }
 
     /// The key: a section and a name, such as `scan.threshold`.
@@ -262,6 +285,50 @@ impl SettingSpec {
             return Err(format!("`{}` must be more than 0", self.key));
         }
         Ok(value)
+    }
+
+    /// Reads a value as the register keeps it; the error says what was expected.
+    pub(crate) fn read_data(&self, value: DataRef<'_>) -> Result<SettingValue, String> {
+        self.read(&RawValue::of_data(value))
+    }
+
+    /// Returns what the register says that the setting takes.
+    pub(crate) fn value_type(&self) -> ValueType {
+        let value_type = ValueType::new(match self.kind() {
+            SettingKind::Count => Type::Count,
+            SettingKind::Real => Type::Real,
+            SettingKind::Duration => Type::Timespan,
+            SettingKind::Boolean => Type::Boolean,
+            SettingKind::Text | SettingKind::Choice(_) => Type::String,
+            SettingKind::TextList => Type::Vector(Box::new(Type::String)),
+            SettingKind::CountList => Type::Vector(Box::new(Type::Count)),
+            SettingKind::SubnetList => Type::Vector(Box::new(Type::Subnet)),
+        });
+        let (least, most) = self.bounds;
+        let least = least.max(u64::from(self.positive));
+        match self.kind() {
+            SettingKind::Count => value_type.within(
+                (least > 0).then_some(Data::Count(least)),
+                (most < u64::MAX).then_some(Data::Count(most)),
+            ),
+            SettingKind::Duration => {
+                let span = |nanoseconds: u64| {
+                    let nanoseconds = i64::try_from(nanoseconds).unwrap_or(i64::MAX);
+                    Data::Timespan(Timespan::from_nanos(nanoseconds))
+                };
+                value_type.within(Some(span(least)), (most < u64::MAX).then(|| span(most)))
+            }
+            SettingKind::Real => {
+                let least = if self.positive {
+                    f64::MIN_POSITIVE
+                } else {
+                    0.0
+                };
+                value_type.within(Some(Data::Real(least)), None)
+            }
+            SettingKind::Choice(words) => value_type.one_of(words.iter().copied()),
+            _ => value_type,
+        }
     }
 
     /// Reads a value as it is typed on a command line.

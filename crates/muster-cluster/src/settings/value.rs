@@ -3,6 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use muster_data::{Data, DataRef, Subnet, Timespan, ValueRef};
+
+use super::spec::SettingKind;
+
 /// The value of a setting.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -30,6 +34,26 @@ impl SettingValue {
             Self::Real(value) => *value <= 0.0,
             Self::Duration(value) => value.is_zero(),
             _ => false,
+        }
+    }
+
+    /// Returns the value as the register keeps it, where `kind` is the setting's.
+    pub(crate) fn to_data(&self, kind: SettingKind) -> Data {
+        match (self, kind) {
+            (Self::TextList(texts), SettingKind::SubnetList) => {
+                let subnets = texts.iter().filter_map(|text| text.parse::<Subnet>().ok());
+                Data::vector(subnets.map(Data::Subnet))
+            }
+            (Self::Count(value), _) => Data::Count(*value),
+            (Self::Real(value), _) => Data::Real(*value),
+            (Self::Duration(value), _) => {
+                let nanoseconds = i64::try_from(value.as_nanos()).unwrap_or(i64::MAX);
+                Data::Timespan(Timespan::from_nanos(nanoseconds))
+            }
+            (Self::Boolean(value), _) => Data::Boolean(*value),
+            (Self::Text(text), _) => Data::string(text),
+            (Self::TextList(texts), _) => Data::vector(texts.iter().map(Data::string)),
+            (Self::CountList(values), _) => Data::vector(values.iter().copied().map(Data::Count)),
         }
     }
 }
@@ -75,6 +99,26 @@ impl RawValue {
         }
     }
 
+    /// A value as the register keeps it.
+    pub(super) fn of_data(value: DataRef<'_>) -> Self {
+        match value.get() {
+            ValueRef::Boolean(value) => Self::Boolean(value),
+            ValueRef::Count(value) => i64::try_from(value).map_or(Self::Other, Self::Integer),
+            ValueRef::Integer(value) => Self::Integer(value),
+            ValueRef::Real(value) => Self::Real(value),
+            ValueRef::String(bytes) => {
+                String::from_utf8(bytes.to_vec()).map_or(Self::Other, Self::Text)
+            }
+            ValueRef::Timespan(span) => u64::try_from(span.as_nanos()).map_or(Self::Other, |it| {
+                let duration = Duration::from_nanos(it);
+                Self::Text(SettingValue::Duration(duration).to_string())
+            }),
+            ValueRef::Subnet(subnet) => Self::Text(subnet.to_string()),
+            ValueRef::Vector(elements) => Self::List(elements.iter().map(Self::of_data).collect()),
+            _ => Self::Other,
+        }
+    }
+
     pub(super) fn count(&self) -> Option<u64> {
         match self {
             Self::Integer(value) => u64::try_from(*value).ok(),
@@ -112,7 +156,7 @@ const UNITS: &[(&str, u64)] = &[
 ];
 
 /// Reads `1h30m`, `500ms` and the like: whole numbers, each with its unit.
-fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text.trim();
     let mut total: u64 = 0;
     if rest.is_empty() {

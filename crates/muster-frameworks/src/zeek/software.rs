@@ -9,7 +9,9 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use muster_cluster::node::{Context, CounterSpec, Declarations, Framework, SharedStore, Site};
+use muster_cluster::node::{
+    Context, CounterSpec, Declarations, Framework, SettingChange, SharedStore, Site,
+};
 use muster_cluster::{Key, PoolChange, PoolName, Role, SettingSpec};
 use muster_data::{Address, EnumValue, Port, Record, Timestamp};
 
@@ -152,7 +154,8 @@ impl Framework for Software {
             "software.local_nets",
             local_nets::DEFAULT,
             "the networks whose software, as Muster's workers see it, is logged",
-        ),
+        )
+        .live(),
         SettingSpec::count(
             "software.max_versions",
             200_000,
@@ -169,7 +172,8 @@ impl Framework for Software {
             "software.changes_of",
             &["SERVER"],
             "kinds of software, or parts of their names, whose changes of version raise a notice",
-        ),
+        )
+        .live(),
     ];
 
     const COUNTERS: &'static [CounterSpec] = &[
@@ -224,6 +228,11 @@ impl Framework for Software {
             asked: HashMap::new(),
             role: site.node.role,
         })
+    }
+
+    fn setting_changed(&mut self, _: &SettingChange<'_>, cx: &mut Context<'_>) {
+        self.local_nets = LocalNets::of(cx.settings(), "software.local_nets");
+        self.changes_of = cx.settings().text_list("software.changes_of").to_vec();
     }
 
     fn declare(&self, declarations: &mut Declarations<Self>) {

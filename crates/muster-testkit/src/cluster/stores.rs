@@ -20,7 +20,7 @@ use muster_store::op::{Op, StoreEvent};
 use muster_store::protocol::StoreMessage;
 use muster_store::{
     Backend, Encoded, Entries, Entry, Freshness, Instance, InstanceConfig, Level, MemoryBackend,
-    Output, Restored, SteadyClock, StoreBudget, StoreName, WriteFailure, WriteOutcome,
+    Output, Restored, Revision, SteadyClock, StoreBudget, StoreName, WriteFailure, WriteOutcome,
 };
 use muster_wire::{EndpointId, Mono, Topic};
 
@@ -102,6 +102,15 @@ impl StoreReads for NodeStores {
     fn get(&self, store: &StoreName, key: &Encoded) -> Option<Entry> {
         let open = self.lock();
         open.get(store)?.instance.entries()?.get(key).cloned()
+    }
+
+    fn versioned(&self, store: &StoreName, key: &Encoded) -> Option<(Encoded, Revision)> {
+        let open = self.lock();
+        let instance = &open.get(store)?.instance;
+        let entry = instance.entries()?.get(key)?;
+        let timeline = instance.applied().timeline;
+        let change = entry.changed;
+        Some((entry.value.clone(), Revision { timeline, change }))
     }
 
     fn is_attached(&self, store: &StoreName) -> bool {

@@ -14,8 +14,9 @@ use muster_cluster::node::{OpenStore, StoreAuthority, StoreReads, placement_by_c
 use muster_cluster::{Layout, Node as LayoutNode, StoreBackend, StoreFile, StorePlan};
 use muster_store::op::{Op, StoreEvent};
 use muster_store::{
-    Backend, Encoded, Entry, FailureMode, JournalMode, Level, Sqlite, SqliteOptions, StoreBudget,
-    StoreBudgetReport, StoreName, StoreNameError, Synchronous, WriteFailure, WriteOutcome,
+    Backend, Encoded, Entry, FailureMode, JournalMode, Level, Revision, Sqlite, SqliteOptions,
+    StoreBudget, StoreBudgetReport, StoreName, StoreNameError, Synchronous, WriteFailure,
+    WriteOutcome,
 };
 use muster_wire::Topic;
 use tokio::sync::{Semaphore, watch};
@@ -426,6 +427,10 @@ fn sqlite_options(file: &StoreFile) -> SqliteOptions {
 impl StoreReads for NodeStores {
     fn get(&self, store: &StoreName, key: &Encoded) -> Option<Entry> {
         self.find(store)?.look_up(key)
+    }
+
+    fn versioned(&self, store: &StoreName, key: &Encoded) -> Option<(Encoded, Revision)> {
+        self.find(store)?.versioned(key)
     }
 
     fn is_attached(&self, store: &StoreName) -> bool {

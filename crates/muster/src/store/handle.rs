@@ -263,6 +263,14 @@ impl<K, V> Store<K, V> {
         self.host.look(|entries| entries.get(key).cloned())?
     }
 
+    /// What the loop of a node reads with its revision.
+    pub(crate) fn versioned(&self, key: &Encoded) -> Option<(Encoded, Revision)> {
+        let (_, found) = self.host.find(key);
+        let (entry, timeline) = found?;
+        let change = entry.changed;
+        Some((entry.value, Revision { timeline, change }))
+    }
+
     /// The number of keys here.
     pub(crate) fn here(&self) -> usize {
         self.host.look(Entries::len).unwrap_or(0)

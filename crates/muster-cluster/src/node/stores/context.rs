@@ -11,6 +11,7 @@ use super::{Continuation, SharedStore, WAITING, WriteError};
 use crate::node::context::Context;
 use crate::node::framework::Framework;
 use crate::node::{Effect, Severity};
+use crate::register::STORE;
 
 /// A store as a handler sees it; from [`Context::store`].
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub struct PendingWrite<'a, 'c, T> {
     level: Level,
     within: Option<Duration>,
     read: fn(&Answer) -> Result<T, WriteError>,
+    /// The outcome, if it is known without a write.
+    decided: Option<Result<Answer, WriteError>>,
 }
 
 /// What is done with a write's outcome.
@@ -99,12 +102,8 @@ impl<'a, 'c, K: Encode + DecodeOwned, V: Encode + DecodeOwned> StoreContext<'a, 
         read: fn(&Answer) -> Result<T, WriteError>,
     ) -> PendingWrite<'a, 'c, T> {
         PendingWrite {
-            cx: self.cx,
-            name: self.name,
-            op,
-            level: self.level,
             within: self.within,
-            read,
+            ..PendingWrite::new(self.cx, self.name, op, self.level, read)
         }
     }
 
@@ -228,6 +227,32 @@ impl<'a, 'c, K: Encode + DecodeOwned, V: Encode + DecodeOwned> StoreContext<'a, 
     }
 }
 
+impl<'a, 'c, T> PendingWrite<'a, 'c, T> {
+    pub(crate) fn new(
+        cx: &'a mut Context<'c>,
+        name: StoreName,
+        op: Op,
+        level: Level,
+        read: fn(&Answer) -> Result<T, WriteError>,
+    ) -> Self {
+        Self {
+            cx,
+            name,
+            op,
+            level,
+            within: None,
+            read,
+            decided: None,
+        }
+    }
+
+    /// Sets the outcome, if it is known without a write.
+    pub(crate) fn decided(mut self, decided: Option<Result<Answer, WriteError>>) -> Self {
+        self.decided = decided;
+        self
+    }
+}
+
 impl<T: 'static> PendingWrite<'_, '_, T> {
     /// Sends the write. When its outcome is known, `then` is called with the framework, like a handler of an event. If
     /// 65,536 writes of the node wait already, the write is not sent, and `then` is called with
@@ -237,18 +262,24 @@ impl<T: 'static> PendingWrite<'_, '_, T> {
         self,
         then: impl FnOnce(&mut F, &mut Context<'_>, Result<T, WriteError>) + Send + 'static,
     ) {
-        let read = self.read;
+        let (read, decided) = (self.read, self.decided);
+        let is_decided = decided.is_some();
         let continuation: Then<F> = Box::new(move |framework, cx, outcome| {
-            let outcome = match outcome {
+            let outcome = decided.unwrap_or(match outcome {
                 Ok(Answer::Refused(refusal)) => Err(WriteError::Refused(refusal)),
-                Ok(answer) => read(&answer),
+                Ok(answer) => Ok(answer),
                 Err(failure) => Err(WriteError::Failed(failure)),
-            };
-            then(framework, cx, outcome);
+            });
+            then(framework, cx, outcome.and_then(|answer| read(&answer)));
         });
         let erased: Continuation = Box::new(continuation);
         let core = &mut *self.cx.core;
-        if let Some(token) = core.stores.writes.add(self.cx.framework, erased) {
+        if is_decided {
+            core.stores.writes.answer_soon(self.cx.framework, erased);
+        } else if let Some(token) = core.stores.writes.add(self.cx.framework, erased) {
+            if self.name.as_str() == STORE {
+                core.registers.note_write(token);
+            }
             core.outbox.effects.push(Effect::WriteStore {
                 store: self.name,
                 op: self.op,
@@ -281,11 +312,11 @@ impl<T: 'static> PendingWrite<'_, '_, T> {
     clippy::unnecessary_wraps,
     reason = "one of several readers of answers"
 )]
-fn done(_: &Answer) -> Result<(), WriteError> {
+pub(crate) fn done(_: &Answer) -> Result<(), WriteError> {
     Ok(())
 }
 
-fn was_done(answer: &Answer) -> Result<bool, WriteError> {
+pub(crate) fn was_done(answer: &Answer) -> Result<bool, WriteError> {
     match answer {
         Answer::Done { .. } => Ok(true),
         Answer::Repeated => Err(WriteError::OutcomeUnknown),
