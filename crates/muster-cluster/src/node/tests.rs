@@ -16,6 +16,7 @@ mod log_spool;
 mod logging;
 mod needs;
 mod reach;
+mod registers;
 mod renewals;
 mod requests;
 mod stores;
