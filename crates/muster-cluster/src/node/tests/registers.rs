@@ -71,7 +71,7 @@ impl Follower {
                     .then(|_: &mut Self, cx, outcome| {
                         let present = cx.register(&MOST).get();
                         say(cx, &format!("{outcome:?}, {present} counts"));
-                    })
+                    });
             }
             ["swap", expected, value] => register
                 .swap(&expected.parse().unwrap(), &value.parse().unwrap())

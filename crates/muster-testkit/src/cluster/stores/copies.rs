@@ -29,6 +29,8 @@ pub enum Neglect {
     Suspension,
     /// Coordinators are not told what stores ask them for.
     Requests,
+    /// Nodes are not told that stores which they watch have changed.
+    Changes,
 }
 
 impl Cluster {

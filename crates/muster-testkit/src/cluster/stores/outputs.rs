@@ -9,7 +9,7 @@ use muster_wire::mesh::topic_of;
 use muster_wire::{Class, EndpointId, Filter, Kind, Topic};
 
 use super::handles::OF_TEST;
-use super::{Heard, Open, answer};
+use super::{Heard, Neglect, Open, answer};
 use crate::agenda::{Item, StoreItem};
 use crate::cluster::Cluster;
 
@@ -241,6 +241,7 @@ impl Cluster {
                 Heard::Answer(token, outcome) if token >= OF_TEST => {
                     self.outcomes.insert(token, Some(outcome));
                 }
+                Heard::Changed(_) if self.boxes.neglect == Neglect::Changes => {}
                 Heard::Changed(event) => self.step(
                     position,
                     Input::StoreChanged {
