@@ -8,6 +8,7 @@ pub(crate) mod check;
 pub(crate) mod coordinators;
 pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod doors;
 pub(crate) mod events;
 mod findings;
 pub(crate) mod import;
@@ -67,7 +68,7 @@ fn registry() -> Registry {
     muster_frameworks::standard()
 }
 
-fn specs() -> Vec<SettingSpec> {
+pub(crate) fn specs() -> Vec<SettingSpec> {
     let mut specs = registry().settings();
     specs.extend_from_slice(muster_frameworks::log_files::SETTINGS);
     specs.extend_from_slice(muster_gateway::SETTINGS);

@@ -80,6 +80,7 @@ commands! {
     Publish = peer::publish;
     Peers = peer::peers;
     Store = peer::store;
+    Config = peer::config;
     Ping = peer::ping;
     Gateway = gateway;
     Bench = bench;

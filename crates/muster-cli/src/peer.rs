@@ -1,5 +1,6 @@
 //! Commands that speak to one endpoint, Muster's or Broker's.
 
+pub(crate) mod config;
 mod message;
 pub(crate) mod peers;
 pub(crate) mod ping;
@@ -21,7 +22,11 @@ use crate::output::Failure;
 
 /// An endpoint that dials `address` with what was said of TLS.
 pub(crate) fn start(address: &str, arguments: &ConnectionArguments) -> Result<Endpoint> {
-    let tls = tls(address, arguments)?;
+    start_with(tls(address, arguments)?)
+}
+
+/// An endpoint whose connections are protected in one way.
+fn start_with(tls: Tls) -> Result<Endpoint> {
     Ok(Endpoint::start(EndpointConfig {
         tls,
         // A guest: it hears and is heard, and joins nothing together.

@@ -1,7 +1,7 @@
 //! `muster store`: reads and changes a data store, through any endpoint of its cluster, or reads a store's file.
 
 mod entries;
-mod opening;
+pub(super) mod opening;
 mod operation;
 
 use std::io::Write;
@@ -95,7 +95,8 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
         finder,
         store: &name,
         need: operation.need(arguments.persistent || arguments.durable),
-        connection: &arguments.connection,
+        connection: Some(&arguments.connection),
+        absent,
     };
     let limit = match wanted.in_sight(node, arguments.timeout).await {
         Ok(limit) => limit,
@@ -118,7 +119,12 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let done = perform(&store, operation, arguments).await;
     drop(store);
     endpoint.shut_down().await;
-    done.map_err(|error| match error.downcast::<StoreError>() {
+    done.map_err(explained)
+}
+
+/// What to say of a store that does not do what it is asked.
+pub(super) fn explained(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast::<StoreError>() {
         Ok(error) if matches!(error.kind(), StoreErrorKind::Refused(_)) => {
             Failure::new(error.to_string()).into()
         }
@@ -126,7 +132,15 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
             .hint("give the address of a node of the store's cluster, and see with `muster status` whether its nodes are up")
             .into(),
         Err(error) => error,
-    })
+    }
+}
+
+/// Nobody has it, and nothing is kept of it.
+fn absent(name: &StoreName) -> Failure {
+    Failure::new(format!("nobody has opened store {name}")).hint(format!(
+        "`put`, `increment` and `load` open it, and so does a node that uses it, or the layout if it names it: \
+         `[store.\"{name}\"]`"
+    ))
 }
 
 async fn perform(store: &Store, operation: Operation, arguments: &Arguments) -> Result<ExitCode> {

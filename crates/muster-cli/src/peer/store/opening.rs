@@ -24,13 +24,15 @@ const SILENCE: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(5);
 
 /// A store that is wanted.
-pub(super) struct Wanted<'a> {
-    pub(super) endpoint: &'a Endpoint,
-    pub(super) finder: StoreFinder,
-    pub(super) store: &'a StoreName,
-    pub(super) need: StoreNeed,
-    /// How the connection to a further node is protected.
-    pub(super) connection: &'a ConnectionArguments,
+pub(in crate::peer) struct Wanted<'a> {
+    pub(in crate::peer) endpoint: &'a Endpoint,
+    pub(in crate::peer) finder: StoreFinder,
+    pub(in crate::peer) store: &'a StoreName,
+    pub(in crate::peer) need: StoreNeed,
+    /// How the connection to a further node is protected, if somebody has said it.
+    pub(in crate::peer) connection: Option<&'a ConnectionArguments>,
+    /// What to say if nobody has it, and nothing is kept of it.
+    pub(in crate::peer) absent: fn(&StoreName) -> Failure,
 }
 
 impl Wanted<'_> {
@@ -39,7 +41,11 @@ impl Wanted<'_> {
     ///
     /// # Errors
     /// A [`Failure`] if the store cannot be had.
-    pub(super) async fn in_sight(mut self, node: EndpointId, limit: Duration) -> Result<Duration> {
+    pub(in crate::peer) async fn in_sight(
+        mut self,
+        node: EndpointId,
+        limit: Duration,
+    ) -> Result<Duration> {
         let end = Instant::now() + limit;
         let mut asked = node;
         let mut asked_elsewhere = false;
@@ -56,7 +62,7 @@ impl Wanted<'_> {
                 away = None;
             }
             let pause = match answer {
-                Some(StoreState::Absent) => return Err(self.absent()),
+                Some(StoreState::Absent) => return Err((self.absent)(self.store).into()),
                 Some(StoreState::Refused { reason }) => {
                     return Err(Failure::new(format!("store {}: {reason}", self.store)).into());
                 }
@@ -90,7 +96,9 @@ impl Wanted<'_> {
     async fn dial(&self, node: &str, address: &str) -> Result<EndpointId> {
         let dialled = async {
             // What is safe towards this machine may not be so towards another.
-            super::super::tls(address, self.connection)?;
+            if let Some(connection) = self.connection {
+                super::super::tls(address, connection)?;
+            }
             super::super::dial(self.endpoint, address, false).await
         };
         let peer = dialled.await.map_err(|error| {
@@ -101,17 +109,6 @@ impl Wanted<'_> {
             .hint("give the address of that node, or of one that relays: a manager, logger, proxy or data node")
         })?;
         Ok(peer.id)
-    }
-
-    /// Nobody has it, and nothing is kept of it.
-    fn absent(&self) -> Error {
-        let name = self.store;
-        Failure::new(format!("nobody has opened store {name}"))
-            .hint(format!(
-                "`put`, `increment` and `load` open it, and so does a node that uses it, or the layout if it names it: \
-                 `[store.\"{name}\"]`"
-            ))
-            .into()
     }
 
     fn away(&self, node: &str) -> Error {
