@@ -1,6 +1,6 @@
 //! `muster check`: what a layout resolves to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,7 +12,8 @@ use muster_cluster::coordination::{
     OnOneBox, StoreCandidate, stores_on_one_box, survival, voters, witnesses,
 };
 use muster_cluster::{
-    Key, Layout, LinkEnd, LinkSetting, Origin, Pools, Setting, StoreBackend, StorePlan, links,
+    Key, Layout, LinkEnd, LinkSetting, Origin, Pools, Setting, SettingSpec, StoreBackend,
+    StorePlan, links,
 };
 use muster_frameworks::log_input;
 
@@ -118,7 +119,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     inputs(&mut text, &loaded);
     stores(&mut text, layout);
     text.push_str("\nsettings\n");
-    settings(&mut text, layout.settings(), "", arguments.all);
+    settings(&mut text, layout, arguments.all);
     for node in layout.nodes() {
         let mut own = String::new();
         for Setting { key, value, origin } in node.settings.iter() {
@@ -391,19 +392,25 @@ fn candidate(candidate: &StoreCandidate) -> String {
     format!("{} (box {})", candidate.node, candidate.box_name)
 }
 
-fn settings(text: &mut String, settings: &muster_cluster::Settings, indent: &str, all: bool) {
+fn settings(text: &mut String, layout: &Layout, all: bool) {
+    let live: BTreeSet<&str> = layout
+        .specs()
+        .filter(|spec| spec.is_live())
+        .map(SettingSpec::key)
+        .collect();
     let mut defaults = 0;
-    for Setting { key, value, origin } in settings.iter() {
+    for Setting { key, value, origin } in layout.settings().iter() {
         if origin == Origin::Default && !all {
             defaults += 1;
             continue;
         }
-        let _ = writeln!(text, "  {indent}{key} = {value}  ({origin})");
+        let live = if live.contains(key) { "; live" } else { "" };
+        let _ = writeln!(text, "  {key} = {value}  ({origin}{live})");
     }
     if defaults > 0 {
         let _ = writeln!(
             text,
-            "  {indent}{defaults} more have their default (use --all to show them)"
+            "  {defaults} more have their default (use --all to show them)"
         );
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use muster::store::{Encoded, Scope, WatchEvent};
-use muster_cluster::register::{ConfigKey, Definition, nearest_name};
+use muster_cluster::register::{ConfigKey, Definition, DefinitionKind, nearest_name};
 use muster_data::{Data, DataRef, json};
 
 use self::picture::Picture;
@@ -121,7 +121,11 @@ async fn perform(session: &Session, arguments: &Arguments) -> Result<ExitCode> {
             say(&match before.definition(name) {
                 Some(definition) => {
                     let default = Definition::shown(&definition.default);
-                    format!("{name} is {} again, the default", one_line(default.into()))
+                    let by = match definition.kind {
+                        DefinitionKind::Register => "the default",
+                        DefinitionKind::Setting => "as the layout says",
+                    };
+                    format!("{name} is {} again, {by}", one_line(default.into()))
                 }
                 None => format!("{name} is not set any more"),
             });
