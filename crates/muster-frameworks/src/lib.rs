@@ -59,3 +59,8 @@ pub use zeek_log::{Connection, LogReader};
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/guide/frameworks.md")]
 struct FrameworksGuide;
+
+/// The framework of the guide's page about live settings, compiled as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/live-settings.md")]
+struct LiveSettingsGuide;

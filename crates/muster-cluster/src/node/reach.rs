@@ -193,7 +193,11 @@ impl NodeLoop {
     /// Returns the node's state.
     pub fn state(&self) -> NodeState {
         let is_good = self.core.health.is_good();
-        match (self.stopping, self.has_all_neighbours(), self.was_ready) {
+        // A node that has just started and has not read the register goes by values that may be no longer those of the others.
+        let now = self.core.clock.now.mono;
+        let has_read = !self.core.registers.are_awaited(now);
+        let has_all = has_read && self.has_all_neighbours();
+        match (self.stopping, has_all, has_read && self.was_ready) {
             (true, ..) => NodeState::Stopping,
             (_, true, _) if is_good => NodeState::Ready,
             (_, true, _) | (_, _, true) => NodeState::Degraded,

@@ -442,9 +442,11 @@ fn an_input_waits_for_the_register_and_not_for_ever() {
         payload: &ready,
     });
     assert_eq!(starts(&node), 0);
+    assert_eq!(node.rig.node.state(), NodeState::Starting);
     node.copy.0.lock().unwrap().get_or_insert_default();
     node.step(Input::Tick);
     assert_eq!(starts(&node), 1);
+    assert_eq!(node.rig.node.state(), NodeState::Ready);
 
     let mut node = Follows::new("worker");
     node.rig.up("manager", 2);
