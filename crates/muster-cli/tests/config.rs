@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Output;
 
 use serde_json::Value;
+use support::boxes::Boxes;
 use support::cluster::{kill, pid_of, status};
 use support::{Running, free_ports, run, stderr, stdout, until};
 
@@ -205,4 +206,41 @@ fn what_cannot_be_set_is_told_with_what_can() {
         );
     }
     insta::assert_snapshot!(all);
+}
+
+/// The box of the manager, who had the primary, is gone: what was set is there, and more can be set.
+#[test]
+fn a_setting_of_boxes_outlives_the_box_that_kept_it() {
+    let mut boxes = Boxes::new();
+    let mut agents = boxes.three();
+    let set = ["config", "set", "scan.threshold", "25", "--timeout", "20"];
+    let set = boxes.done("b", &set);
+    assert_eq!(stderr(&set), "scan.threshold is 25, and was 10\n");
+    until("two copies", || {
+        let output = boxes.run("b", &["stores", "--format", "json"]);
+        let told: Value = serde_json::from_slice(&output.stdout).ok()?;
+        let mut stores = told["stores"].as_array()?.iter();
+        let register = stores.find(|store| store["store"] == "muster/config")?;
+        (register["in_sync"].as_array()?.len() == 2).then_some(())
+    });
+    let status = boxes.status("a");
+    let of_box = status["nodes"].as_array().unwrap().iter();
+    let of_box = of_box.filter(|node| node["box"] == "a");
+    let nodes: Vec<u64> = of_box.map(|node| node["pid"].as_u64().unwrap()).collect();
+    kill(status["agent"]["pid"].as_u64().unwrap(), "-9");
+    for node in nodes {
+        kill(node, "-9");
+    }
+    agents[0].child.wait().unwrap();
+
+    let get = boxes.done("c", &["config", "get", "scan.threshold", "--timeout", "20"]);
+    assert_eq!(stdout(&get), "25\n");
+    let set = ["config", "set", "scan.threshold", "26", "--timeout", "20"];
+    boxes.done("c", &set);
+    until("the setting on the other boxes", || {
+        let logs = boxes.run("b", &["logs", "data-2"]);
+        stdout(&logs)
+            .contains("setting scan.threshold is 26 now, and was 25")
+            .then_some(())
+    });
 }
