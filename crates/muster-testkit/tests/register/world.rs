@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use muster_cluster::coordination::Standing;
+use muster_cluster::coordination::{Standing, StoreGroup};
 use muster_cluster::node::Registry;
 use muster_cluster::register::{ConfigKey, STORE};
 use muster_data::Data;
@@ -269,5 +269,5 @@ fn is_calm(cluster: &Cluster, nodes: &[String]) -> bool {
     }
     let view = cluster.node(&nodes[0]).view();
     let group = view.and_then(|view| view.store(STORE));
-    epochs.iter().all(|epoch| *epoch == epochs[0]) && group.is_some_and(|it| it.is_redundant())
+    epochs.iter().all(|epoch| *epoch == epochs[0]) && group.is_some_and(StoreGroup::is_redundant)
 }
