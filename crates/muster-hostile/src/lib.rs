@@ -28,6 +28,7 @@ mod coordination;
 mod handshake;
 mod json;
 mod mesh;
+mod register;
 mod seeds;
 mod spool;
 mod stores;
@@ -43,6 +44,7 @@ pub use coordination::coordination;
 pub use handshake::handshake;
 pub use json::json;
 pub use mesh::mesh;
+pub use register::register;
 pub use seeds::seeds;
 pub use spool::spool;
 pub use stores::stores;
@@ -124,6 +126,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "coordination",
         run: coordination,
+    },
+    Target {
+        name: "register",
+        run: register,
     },
     Target {
         name: "spool",

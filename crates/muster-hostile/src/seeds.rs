@@ -37,6 +37,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "compression" => seeds.extend(crate::compression::frames()),
         "coordination" => seeds.extend(crate::coordination::programs()),
         "consensus" => seeds.extend(crate::consensus::programs()),
+        "register" => seeds.extend(crate::register::entries()),
         "stores" => seeds.extend(crate::stores::messages()),
         "spool" => seeds.extend(crate::spool::segments()),
         "mesh" => {

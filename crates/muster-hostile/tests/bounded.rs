@@ -151,6 +151,7 @@ targets!(
     agent,
     consensus,
     coordination,
+    register,
     spool
 );
 
