@@ -10,7 +10,6 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use muster::store::{Encoded, Scope, WatchEvent};
-use muster_cluster::SettingSpec;
 use muster_cluster::register::{ConfigKey, Definition, DefinitionKind, nearest_name};
 use muster_data::{Data, DataRef, json};
 
@@ -204,7 +203,10 @@ fn not_live(name: &str) -> Failure {
 fn unknown(name: &str, picture: &Picture) -> Failure {
     let specs = specs();
     let settings = specs.iter().chain(muster_cluster::CORE_SETTINGS);
-    let known = picture.names().chain(settings.map(SettingSpec::key));
+    let mut known: Vec<&str> = picture.names().collect();
+    for spec in settings {
+        known.push(spec.key());
+    }
     let nearest = nearest_name(name, known);
     let hint = match nearest {
         Some(nearest) => format!("did you mean `{nearest}`?"),
