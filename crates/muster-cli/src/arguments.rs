@@ -156,25 +156,25 @@ impl FromStr for Server {
 #[derive(Debug, Args)]
 pub(crate) struct ConnectionArguments {
     /// TLS mode of the endpoint [default: off, for loopback addresses only]
-    #[arg(long = "tls", value_enum)]
+    #[arg(long = "tls", value_enum, global = true)]
     pub(crate) mode: Option<TlsMode>,
     /// File with trusted certificate authorities
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub(crate) ssl_cafile: Option<PathBuf>,
     /// Directory with trusted certificate authorities
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     pub(crate) ssl_capath: Option<PathBuf>,
     /// Certificate to present
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub(crate) ssl_certificate: Option<PathBuf>,
     /// Private key of the certificate
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub(crate) ssl_keyfile: Option<PathBuf>,
     /// Passphrase of the private key
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", global = true)]
     pub(crate) ssl_passphrase: Option<String>,
     /// File with the token for a WebSocket server
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub(crate) token_file: Option<PathBuf>,
 }
 

@@ -25,7 +25,7 @@ pub use spec::{SettingKind, SettingSpec};
 pub use value::SettingValue;
 
 use sections::PersistentBackend;
-pub(crate) use value::{RawValue, parse_duration};
+pub(crate) use value::{LONGEST, MOST_COUNT, RawValue, parse_duration};
 
 /// Whether a logger gives on what it is given.
 pub(crate) const FORWARD: &str = "logging.forward";

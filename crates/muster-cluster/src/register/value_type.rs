@@ -6,7 +6,7 @@ use std::time::Duration;
 use muster_data::{Data, Kind, Limits, Timespan, Type};
 use muster_store::Encoded;
 
-use crate::settings::{SettingValue, parse_duration};
+use crate::settings::{LONGEST, MOST_COUNT, SettingValue, parse_duration};
 
 /// The most words that a value may be one of.
 pub(super) const MOST_WORDS: usize = 256;
@@ -44,7 +44,7 @@ impl ValueType {
         }
     }
 
-    /// Refuses values below `least` and above `most`, which are of the type.
+    /// Refuses values below `least` and above `most`, which are of the type. The bounds of a list are those of its elements.
     #[must_use]
     pub fn within(mut self, least: Option<Data>, most: Option<Data>) -> Self {
         (self.least, self.most) = (least, most);
@@ -85,6 +85,14 @@ impl ValueType {
             return true;
         }
         let data = value.to_data();
+        match (&self.ty, data.as_vector()) {
+            (Type::Vector(_), Some(elements)) => elements.iter().all(|it| self.bounds(it)),
+            _ => self.bounds(&data),
+        }
+    }
+
+    /// Whether a value, or an element of a list, is within the bounds.
+    fn bounds(&self, data: &Data) -> bool {
         if matches!(data, Data::Real(number) if number.is_nan()) {
             return false;
         }
@@ -92,8 +100,8 @@ impl ValueType {
             data.as_str()
                 .is_some_and(|text| self.words.iter().any(|word| word == text))
         };
-        self.least.as_ref().is_none_or(|least| data >= *least)
-            && self.most.as_ref().is_none_or(|most| data <= *most)
+        self.least.as_ref().is_none_or(|least| data >= least)
+            && self.most.as_ref().is_none_or(|most| data <= most)
             && (self.words.is_empty() || is_word())
     }
 
@@ -218,7 +226,8 @@ impl fmt::Display for ValueType {
         }?;
         // Every length of time has a least one, and no count is below 0.
         let least = self.least.as_ref().filter(|least| !is_zero(least));
-        match (least, &self.most) {
+        let most = self.most.as_ref().filter(|most| !is_beyond(most));
+        match (least, most) {
             (Some(least), Some(most)) => {
                 write!(f, " between {} and {}", typed(least), typed(most))
             }
@@ -227,6 +236,19 @@ impl fmt::Display for ValueType {
             (None, Some(most)) => write!(f, ", {} or less", typed(most)),
             (None, None) => Ok(()),
         }
+    }
+}
+
+/// Whether it is the most that a setting can be anyway: nobody needs to be told.
+fn is_beyond(data: &Data) -> bool {
+    match data {
+        Data::Count(value) => *value >= MOST_COUNT,
+        Data::Real(value) => *value >= f64::MAX,
+        Data::Timespan(span) => {
+            let nanoseconds = u128::try_from(span.as_nanos());
+            nanoseconds.is_ok_and(|it| it >= LONGEST.as_nanos())
+        }
+        _ => false,
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use muster_data::{Data, DataRef, Subnet, Timespan, Type};
 
 use super::choice::Choice;
-use super::value::{RawValue, SettingValue};
+use super::value::{LONGEST, MOST_COUNT, RawValue, SettingValue};
 use crate::register::ValueType;
 use crate::suggestion::nearest;
 
@@ -307,16 +307,18 @@ impl SettingSpec {
         let (least, most) = self.bounds;
         let least = least.max(u64::from(self.positive));
         match self.kind() {
-            SettingKind::Count => value_type.within(
-                (least > 0).then_some(Data::Count(least)),
-                (most < u64::MAX).then_some(Data::Count(most)),
-            ),
+            SettingKind::Count => {
+                let most = Data::Count(most.min(MOST_COUNT));
+                value_type.within(Some(Data::Count(least)), Some(most))
+            }
+            SettingKind::CountList => value_type.within(None, Some(Data::Count(MOST_COUNT))),
             SettingKind::Duration => {
+                let most = most.min(nanoseconds(LONGEST));
                 let span = |nanoseconds: u64| {
                     let nanoseconds = i64::try_from(nanoseconds).unwrap_or(i64::MAX);
                     Data::Timespan(Timespan::from_nanos(nanoseconds))
                 };
-                value_type.within(Some(span(least)), (most < u64::MAX).then(|| span(most)))
+                value_type.within(Some(span(least)), Some(span(most)))
             }
             SettingKind::Real => {
                 let least = if self.positive {
@@ -324,7 +326,7 @@ impl SettingSpec {
                 } else {
                     0.0
                 };
-                value_type.within(Some(Data::Real(least)), None)
+                value_type.within(Some(Data::Real(least)), Some(Data::Real(f64::MAX)))
             }
             SettingKind::Choice(words) => value_type.one_of(words.iter().copied()),
             _ => value_type,

@@ -177,8 +177,13 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
 }
 
 /// Longer than 100 years is a mistake, and would overflow times of signed nanoseconds.
+pub(crate) const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
+
+/// The most of a count.
+pub(crate) const MOST_COUNT: u64 = i64::MAX as u64;
+
 fn bounded(duration: Duration) -> Option<Duration> {
-    (duration <= Duration::from_secs(100 * 366 * 86_400)).then_some(duration)
+    (duration <= LONGEST).then_some(duration)
 }
 
 fn write_duration(f: &mut fmt::Formatter<'_>, duration: Duration) -> fmt::Result {
