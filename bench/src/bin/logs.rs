@@ -2,7 +2,8 @@
 //! them to files, as a process does, in one program.
 //!
 //! `cargo run --release -p muster-bench --bin logs -- [RECORDS] [ROUNDS]`. Each round does it without acknowledgements, with
-//! those of records that are written, and with those of records that are synced, one behind the other; medians are shown.
+//! those of records that are written, with those of records that are synced, and with these and a spool that keeps every record on
+//! the worker's disk as well, one behind the other; medians are shown.
 //! The clock stops when the last record is in the files, and acknowledged where that is asked for. Without acknowledgements
 //! what a full queue drops is lost: that is counted.
 
@@ -32,8 +33,13 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Nothing is under way any more if nothing has been written for so long.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// The ways to acknowledge, as a layout has them.
-const WAYS: [&str; 3] = ["never", "written", "synced"];
+/// The ways to acknowledge and to keep records, as a layout has them, with what they are called.
+const WAYS: [(&str, &str, &str); 4] = [
+    ("never", "never", "never"),
+    ("written", "written", "never"),
+    ("synced", "synced", "never"),
+    ("synced, and kept by the worker", "synced", "always"),
+];
 
 /// The records of one turn.
 const AT_ONCE: u64 = 2_000;
@@ -134,7 +140,7 @@ async fn start(
         input,
         tls: Tls::Off,
         exposure: Exposure::Guarded,
-        spool: None,
+        spool: Some(directory.join("spool").join(name)),
         base: PathBuf::from("."),
     };
     Ok(Node::start(config).await?)
@@ -149,13 +155,14 @@ struct Run {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
-async fn run(way: &str, records: u64) -> Result<Run> {
+async fn run(acknowledge: &str, spool: &str, records: u64) -> Result<Run> {
     let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0"));
     let [manager, worker] = free.map(|listener| listener?.local_addr());
     let text = format!(
         r#"
         [logging]
-        acknowledge = "{way}"
+        acknowledge = "{acknowledge}"
+        spool = "{spool}"
         [[node]]
         name = "manager"
         role = "manager"
@@ -215,10 +222,10 @@ async fn main() -> Result<()> {
             .map_or(Ok(default), |text| text.parse().context("a number"))
     };
     let (records, rounds) = (number(2_000_000)?, number(5)?);
-    let mut runs: [Vec<Run>; 3] = Default::default();
+    let mut runs: [Vec<Run>; WAYS.len()] = Default::default();
     for _ in 0..rounds {
-        for (way, runs) in WAYS.iter().zip(&mut runs) {
-            let result = run(way, records).await;
+        for ((way, acknowledge, spool), runs) in WAYS.iter().zip(&mut runs) {
+            let result = run(acknowledge, spool, records).await;
             runs.push(result.with_context(|| format!("acknowledged {way}"))?);
         }
     }
@@ -228,7 +235,7 @@ async fn main() -> Result<()> {
     println!("| acknowledged | records/s | of never | CPU per record, both nodes | lost |");
     println!("| --- | --- | --- | --- | --- |");
     let never = median(runs[0].iter().map(|run| run.rate).collect());
-    for (way, runs) in WAYS.iter().zip(&runs) {
+    for ((way, ..), runs) in WAYS.iter().zip(&runs) {
         let rate = median(runs.iter().map(|run| run.rate).collect());
         let cpu = median(runs.iter().map(|run| run.cpu).collect());
         let lost: u64 = runs.iter().map(|run| run.lost).sum();

@@ -83,7 +83,12 @@ impl RecordAccount {
         };
         let acknowledged = sum(&["records_acknowledged"]);
         let unacknowledged = sum(&["records_unacknowledged"]);
-        let dropped = sum(&["records_dropped", "records_invalid", "records_unsettled"]);
+        let dropped = sum(&[
+            "records_dropped",
+            "records_invalid",
+            "records_unsettled",
+            "records_spoilt",
+        ]);
         let in_files: u64 = by_stream.values().sum();
         // A life that died may have logged more than it reported: its records are in the files.
         let settled = acknowledged + unacknowledged + dropped;

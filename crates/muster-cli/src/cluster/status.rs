@@ -243,7 +243,7 @@ fn row(node: &ProcessStatus, text: &mut String) {
 }
 
 /// What was lost in a node's life, whatever the reason; the keys are those of its counts.
-const LOSSES: [(&str, &str); 7] = [
+const LOSSES: [(&str, &str); 8] = [
     ("records_failed", "log records not written"),
     ("records_removed", "log records removed with their file"),
     ("records_dropped", "log records without a logger"),
@@ -252,6 +252,10 @@ const LOSSES: [(&str, &str); 7] = [
     (
         "records_unsettled",
         "log records that a logger took with it, perhaps",
+    ),
+    (
+        "records_spoilt",
+        "log records that the spool's disk has lost",
     ),
     ("store_writes_failed", "writes to stores failed"),
 ];

@@ -38,8 +38,10 @@ const MOST_SHARED: usize = 65_536;
 /// The streams whose turn, and whose last batch, is remembered.
 const MOST_STREAMS: usize = 4096;
 
-/// How long a batch waits for the one logger that may have it, when another has promised not to take it.
+/// How long a batch waits for the one logger that may have it, when another has promised not to take it: one that is in memory,
+/// and one that is on disk. Loggers wait ten minutes for one another.
 const GO_BACK_FOR: Duration = Duration::from_secs(60);
+const SPOOLED_GO_BACK_FOR: Duration = Duration::from_secs(3600);
 
 /// A batch that no logger has acknowledged yet.
 #[derive(Debug)]
@@ -619,7 +621,11 @@ impl Shipper {
             let other = others.find(|other| *other != logger).unwrap_or(logger);
             (other.clone(), now.after(ASK_AGAIN))
         };
-        shipment.until.get_or_insert(now.after(GO_BACK_FOR));
+        let patience = match shipment.spooled {
+            Spooled::At(_) => SPOOLED_GO_BACK_FOR,
+            Spooled::No | Spooled::Asked => GO_BACK_FOR,
+        };
+        shipment.until.get_or_insert(now.after(patience));
         shipment.at = Place::Parked(next, ask_at);
         self.parked.insert(number);
     }

@@ -21,6 +21,7 @@ use muster_wire::EndpointId;
 pub use model::ModelHome;
 pub use muster_spool::Position as SpoolPlace;
 
+use super::messages::is_node;
 use super::{Batch, Numbers};
 
 /// The name of a life's journal.
@@ -418,7 +419,8 @@ impl Leftover {
         match found.kind {
             kind::LIFE => {
                 let record = value()?.to::<LifeRecord>().ok()?;
-                self.node = record.node;
+                let is_ours = is_node(&record.node) && record.life == self.life.to_string();
+                self.node = is_ours.then_some(record.node)?;
                 self.forget(&record.forgotten)
             }
             kind::BATCH => {

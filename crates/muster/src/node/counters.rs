@@ -20,7 +20,8 @@ mod descriptors {
         /// 1 for the state that the node is in, 0 for the others: `starting`, `ready`, `degraded` (not all nodes that it is
         /// linked with are up, or it fails at something) or `stopping`. `muster status` names what is missing and what fails.
         pub(super) STATE = gauge("muster_node_state").labels(&["state"]);
-        /// What the node fails at, by kind: `log` (records of so many streams cannot be written), `store` (so many stores
+        /// What the node fails at, by kind: `log` (records of so many streams cannot be written), `log_files` (a logger
+        /// cannot write, and others have its share), `spool` (what should wait on disk cannot be written or read there), `store` (so many stores
         /// cannot be opened), `store_memory` (the stores have no room: `stores.node_memory_limit`), `layout` (so many nodes run with other layouts),
         /// `lease` (by the coordinators' word the node is out, or it hears too few of them) or `others`. Anything but 0 is a loss:
         /// `muster status` says which, why, and since when.

@@ -290,6 +290,7 @@ fn lost(status: &ClusterStatus, at: &mut Looking<'_>) {
             "records_refused",
             "records_invalid",
             "records_unsettled",
+            "records_spoilt",
         ];
         let records: u64 = records.iter().map(|count| report.count(count)).sum();
         if records > 0 {

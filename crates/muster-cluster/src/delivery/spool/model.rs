@@ -44,6 +44,11 @@ impl ModelHome {
         self.map(|files| files.crash(pick))
     }
 
+    /// Puts files there as those of a life.
+    pub fn put(&self, life: EndpointId, files: ModelFiles) {
+        self.known().insert(life, files);
+    }
+
     /// Returns the files of a life, if it has any.
     pub fn files(&self, life: EndpointId) -> Option<ModelFiles> {
         self.known().get(&life).cloned()

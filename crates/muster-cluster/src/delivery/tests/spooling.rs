@@ -1,5 +1,7 @@
 //! What goes to the spool, and what comes back.
 
+use muster_spool::model::ModelFiles;
+
 use super::*;
 use crate::delivery::batch::Batch;
 use crate::delivery::spool::Leftover;
@@ -299,4 +301,89 @@ fn what_others_have_left_counts_for_the_limit() {
         outcome,
         Some(SpoolOutcome::NotKept { number: 0, .. })
     ));
+}
+
+/// Whatever a record of the journal says, it is understood or counted, and takes no more memory than it has bytes.
+#[test]
+fn records_of_a_journal_may_be_anything() {
+    let mut random = Random::new(11);
+    let mut kept = Vec::new();
+    batch("conn", 3).put_numbered(7, &mut kept);
+    let life_record = |node: &str, of: u8, forgotten: Vec<u64>| {
+        let record = muster_data::Data::vector([
+            muster_data::Data::from(node),
+            muster_data::Data::from(life(of).to_string()),
+            muster_data::Data::vector(forgotten.into_iter().map(muster_data::Data::from)),
+        ]);
+        muster_data::encode_to_vec(&record)
+    };
+    let good = [
+        (1, life_record("worker", 1, vec![0, u64::MAX])),
+        (2, kept),
+        (3, muster_data::encode_to_vec(&[0, 6, 9, u64::MAX][..])),
+    ];
+    let found = |kind: u8, bytes: &[u8]| {
+        let files = ModelFiles::default();
+        let config = muster_spool::JournalConfig {
+            start: muster_spool::Start::AtOldest,
+            ..muster_spool::JournalConfig::new(muster_spool::JournalName::new("batches").unwrap())
+        };
+        let (mut journal, _) = muster_spool::Journal::open(files.clone(), config, |_| {}).unwrap();
+        journal.begin_segment(kind, bytes).unwrap();
+        let home = ModelHome::default();
+        home.put(life(1), files);
+        let (left, problems) = Spool::new(home, "worker", life(2), u64::MAX).adopt();
+        (left.map_or(0, |left| left.batches.len()), problems.len())
+    };
+    let understood: Vec<_> = good
+        .iter()
+        .map(|(kind, bytes)| found(*kind, bytes))
+        .collect();
+    assert_eq!(understood, [(0, 0), (1, 0), (0, 0)]);
+    // Of another life, or of no node.
+    assert_eq!(found(1, &life_record("worker", 3, Vec::new())), (0, 1));
+    assert_eq!(found(1, &life_record("", 1, Vec::new())), (0, 1));
+    let mut refused = 0;
+    for _ in 0..3_000 {
+        let (kind, bytes) = &good[usize::try_from(random.number(3)).unwrap()];
+        let mut bytes = bytes.clone();
+        for _ in 0..=random.number(3) {
+            let at = usize::try_from(random.number(bytes.len() as u64)).unwrap();
+            let byte = u8::try_from(random.number(256)).unwrap();
+            match random.number(3) {
+                0 => bytes[at] = byte,
+                1 => bytes.truncate(at.max(1)),
+                _ => bytes.insert(at, byte),
+            }
+        }
+        let (batches, problems) = found(*kind, &bytes);
+        assert!(batches <= 1);
+        refused += problems;
+    }
+    assert!(refused > 1_000, "{refused}");
+}
+
+/// A logger that is out has it, and will keep it when it is back; another one has promised not to take it.
+#[test]
+fn what_is_on_disk_waits_longer_for_the_logger_that_may_have_it() {
+    let mut rig = Rig::new(SpoolWhen::Always, u64::MAX);
+    assert!(rig.add(1000));
+    rig.work(true);
+    let mut in_memory = Shipper::default();
+    assert!(in_memory.add(large(1000), 1));
+    let dropped_after = |shipper: &mut Shipper| {
+        assert!(shipper.dispatch(&logger(), 1, rig.now).is_some());
+        let numbers: Numbers = [0].into_iter().collect();
+        let refused = shipper.refused(&name(), &numbers, BatchRefusal::GoBack, rig.now);
+        assert_eq!(refused, []);
+        let minutes = (1..100).find(|minutes| {
+            let later = rig.now.after(Duration::from_secs(60 * minutes));
+            let (_, dropped) = shipper.tick(later, |_| false);
+            dropped.iter().any(|it| it.lost == Lost::Unsettled)
+        });
+        minutes.unwrap()
+    };
+    assert_eq!(dropped_after(&mut in_memory), 1);
+    let mut kept = std::mem::take(&mut rig.shipper);
+    assert_eq!(dropped_after(&mut kept), 60);
 }
