@@ -16,7 +16,8 @@ use muster::wire::zeek::{
 };
 use muster::wire::{Class, Topic};
 use muster::{
-    Delivery, Endpoint, EndpointConfig, Exposure, Forwarding, Node, NodeConfig, Subscriber, Tls,
+    Delivery, Endpoint, EndpointConfig, Exposure, Forwarding, Node, NodeConfig, Publisher,
+    Subscriber, Tls,
 };
 use muster_data::{DataRef, Encode};
 use muster_test_support::within;
@@ -105,20 +106,16 @@ fn log_writes(uids: &[&str]) -> Vec<u8> {
     out
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_zeek_workers_records_reach_the_loggers_sink() {
+fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
-    let text = format!(
-        "node = [{{ name = \"manager\", role = \"manager\" }}, \
-         {{ name = \"logger\", role = \"logger\", port = {port} }}, \
-         {{ name = \"worker-1\", role = \"worker\" }}]"
-    );
-    let sink = Memory::default();
+    listener.local_addr().unwrap().port()
+}
+
+/// Starts a node that writes to memory.
+async fn start(layout: &str, name: &str, sink: &Memory) -> Node {
     let config = NodeConfig {
-        layout: Arc::new(Layout::parse(&text, "test", &[]).unwrap()),
-        name: "logger".to_owned(),
+        layout: Arc::new(Layout::parse(layout, "test", &[]).unwrap()),
+        name: name.to_owned(),
         registry: Registry::new(),
         log_sink: Box::new(sink.clone()),
         input: None,
@@ -127,45 +124,82 @@ async fn a_zeek_workers_records_reach_the_loggers_sink() {
         spool: None,
         base: std::env::temp_dir(),
     };
-    let logger = Node::start(config).await.unwrap();
+    Node::start(config).await.unwrap()
+}
 
-    let zeek = Endpoint::start(EndpointConfig {
-        forwarding: Forwarding::Direct,
-        ..EndpointConfig::default()
-    })
-    .unwrap();
-    let own_topic = format!("zeek/cluster/nodeid/{}/", zeek.id());
-    let mut heard = zeek.subscribe([own_topic.as_str()]).await;
-    let address = format!("127.0.0.1:{port}");
-    within(zeek.peer(&address, Some(Duration::from_millis(50))))
-        .await
+/// A Zeek worker that is a peer of one node, to which it has said hello.
+struct Zeek {
+    endpoint: Endpoint,
+    publisher: Publisher,
+}
+
+impl Zeek {
+    async fn beside(node: &str, port: u16) -> Self {
+        let endpoint = Endpoint::start(EndpointConfig {
+            forwarding: Forwarding::Direct,
+            ..EndpointConfig::default()
+        })
         .unwrap();
-    let (name, id) = hello(&mut heard).await;
-    assert_eq!(name, "logger");
-    let mut publisher = zeek.publisher();
-    let mut send = |to: &str, payload: Vec<u8>| {
-        let _ = publisher.publish_encoded(&topic(to), Bytes::from(payload), Class::Event);
-    };
-    let mut hello = Vec::new();
-    put_event(&mut hello, "Cluster::hello", Metadata::default(), |out| {
-        ["worker-1".to_owned(), zeek.id().to_string()].encode(out);
-    });
-    send(&format!("zeek/cluster/nodeid/{id}/"), hello);
-    // Before the description: refused, and counted. Behind it, on each of the topics that Zeek uses.
-    send("zeek/cluster/node/logger/", log_writes(&["C0"]));
-    send("zeek/logs/Conn::LOG", log_create());
-    send("zeek/cluster/node/logger/", log_writes(&["C1", "C2"]));
-    send("zeek/cluster/pool/logger", log_writes(&["C3"]));
-    send("zeek/logs/Conn::LOG", log_writes(&["C4"]));
+        let own_topic = format!("zeek/cluster/nodeid/{}/", endpoint.id());
+        let mut heard = endpoint.subscribe([own_topic.as_str()]).await;
+        let address = format!("127.0.0.1:{port}");
+        within(endpoint.peer(&address, Some(Duration::from_millis(50))))
+            .await
+            .unwrap();
+        let (name, id) = hello(&mut heard).await;
+        assert_eq!(name, node);
+        let publisher = endpoint.publisher();
+        let mut this = Self {
+            endpoint,
+            publisher,
+        };
+        let mut hello = Vec::new();
+        put_event(&mut hello, "Cluster::hello", Metadata::default(), |out| {
+            ["worker-1".to_owned(), this.endpoint.id().to_string()].encode(out);
+        });
+        this.send(&format!("zeek/cluster/nodeid/{id}/"), hello);
+        this
+    }
 
-    let expected =
-        ["C1", "C2", "C3", "C4"].map(|uid| format!("conn: [1970-01-01T00:00:01.5Z, \"{uid}\"]"));
+    fn send(&mut self, to: &str, payload: Vec<u8>) {
+        let (to, payload) = (topic(to), Bytes::from(payload));
+        let _ = self.publisher.publish_encoded(&to, payload, Class::Event);
+    }
+}
+
+fn rows<const N: usize>(uids: [&str; N]) -> [String; N] {
+    uids.map(|uid| format!("conn: [1970-01-01T00:00:01.5Z, \"{uid}\"]"))
+}
+
+async fn until(is_so: impl Fn() -> bool) {
     within(async {
-        while sink.0.lock().unwrap().len() < expected.len() {
+        while !is_so() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zeek_workers_records_reach_the_loggers_sink() {
+    let port = free_port();
+    let text = format!(
+        "node = [{{ name = \"manager\", role = \"manager\" }}, \
+         {{ name = \"logger\", role = \"logger\", port = {port} }}, \
+         {{ name = \"worker-1\", role = \"worker\" }}]"
+    );
+    let sink = Memory::default();
+    let logger = start(&text, "logger", &sink).await;
+    let mut zeek = Zeek::beside("logger", port).await;
+    // Before the description: refused, and counted. Behind it, on each of the topics that Zeek uses.
+    zeek.send("zeek/cluster/node/logger/", log_writes(&["C0"]));
+    zeek.send("zeek/logs/Conn::LOG", log_create());
+    zeek.send("zeek/cluster/node/logger/", log_writes(&["C1", "C2"]));
+    zeek.send("zeek/cluster/pool/logger", log_writes(&["C3"]));
+    zeek.send("zeek/logs/Conn::LOG", log_writes(&["C4"]));
+
+    let expected = rows(["C1", "C2", "C3", "C4"]);
+    until(|| sink.0.lock().unwrap().len() >= expected.len()).await;
     let last = logger.stop(Duration::from_secs(5)).await;
     assert_eq!(*sink.0.lock().unwrap(), expected);
     let counts = &last.counts;
@@ -174,4 +208,30 @@ async fn a_zeek_workers_records_reach_the_loggers_sink() {
         (counts.records_refused.total(), counts.events_refused),
         (1, 0)
     );
+}
+
+/// The logger beside the worker writes nothing: it keeps what it hears until another one has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_logger_beside_a_zeek_worker_gives_on_what_it_logs() {
+    let (beside, port) = (free_port(), free_port());
+    let text = format!(
+        "node = [{{ name = \"manager\", role = \"manager\" }}, \
+         {{ name = \"beside\", role = \"logger\", port = {beside}, options = {{ \"logging.forward\" = true }} }}, \
+         {{ name = \"logger\", role = \"logger\", port = {port} }}, \
+         {{ name = \"worker-1\", role = \"worker\" }}]"
+    );
+    let (nowhere, sink) = (Memory::default(), Memory::default());
+    let forwarder = start(&text, "beside", &nowhere).await;
+    let mut zeek = Zeek::beside("beside", beside).await;
+    zeek.send("zeek/logs/Conn::LOG", log_create());
+    zeek.send("zeek/cluster/node/beside/", log_writes(&["C1", "C2"]));
+    until(|| forwarder.report().waiting_records == 2).await;
+    let logger = start(&text, "logger", &sink).await;
+    zeek.send("zeek/cluster/node/beside/", log_writes(&["C3"]));
+    until(|| forwarder.report().counts.records_acknowledged == 3).await;
+    let counts = forwarder.stop(Duration::from_secs(5)).await.counts;
+    logger.stop(Duration::from_secs(5)).await;
+    assert_eq!(*sink.0.lock().unwrap(), rows(["C1", "C2", "C3"]));
+    assert!(nowhere.0.lock().unwrap().is_empty());
+    assert_eq!((counts.records_received, counts.records_logged), (3, 3));
 }
