@@ -167,10 +167,12 @@ pub(crate) enum Arrival {
     New,
     /// It is here: that is said again.
     Known,
-    /// It is being written, or nobody waits for it any more.
+    /// It is being written.
     Nothing,
     /// It is at another logger.
     GoBack,
+    /// It is open no more, as its producer has said.
+    Decided,
     /// There is no room for it.
     Full,
     /// The note that came with it has no meaning.
@@ -289,7 +291,7 @@ impl Intake {
         };
         window.raise_floor(note.floor);
         let arrival = if number < window.floor {
-            Arrival::Nothing
+            Arrival::Decided
         } else if let Some(held) = window.held.get(&number) {
             match held {
                 Held::Safe => Arrival::Known,

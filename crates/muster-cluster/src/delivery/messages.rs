@@ -61,6 +61,8 @@ pub enum BatchRefusal {
     Invalid,
     /// Another logger has it, and this one has promised that one not to take it.
     GoBack,
+    /// Its producer has said that it is open no more, in a former life.
+    Decided,
 }
 
 impl BatchRefusal {
@@ -70,6 +72,7 @@ impl BatchRefusal {
             Self::CannotWrite => 1,
             Self::Invalid => 2,
             Self::GoBack => 3,
+            Self::Decided => 4,
         }
     }
 
@@ -78,6 +81,7 @@ impl BatchRefusal {
         match number {
             2 => Self::Invalid,
             3 => Self::GoBack,
+            4 => Self::Decided,
             _ => Self::CannotWrite,
         }
     }

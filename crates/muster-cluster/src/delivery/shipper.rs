@@ -259,12 +259,10 @@ impl Shipper {
         self.memory
     }
 
-    /// The first number that is open, or may be to a next life.
+    /// The first number that is open.
     pub(crate) fn floor(&self) -> u64 {
-        let open = self.open.first_key_value().map(|(number, _)| *number);
-        let unforgotten = self.spooling.first_unforgotten();
-        let first = open.into_iter().chain(unforgotten).min();
-        first.unwrap_or(self.next)
+        let first = self.open.first_key_value();
+        first.map_or(self.next, |(number, _)| *number)
     }
 
     pub(crate) fn get(&self, number: u64) -> Option<&Shipment> {
@@ -520,8 +518,8 @@ impl Shipper {
             if let Some(shipment) = self.close(number) {
                 if shipment.spooled == Spooled::No {
                     self.decide(number, logger, &shipment.given, now);
-                } else {
-                    self.spooling.decided(number, logger, shipment.given);
+                } else if let Some(lost) = self.spooling.decided(number, logger, shipment.given) {
+                    self.forgotten = self.forgotten.max(lost + 1);
                 }
             }
         }
@@ -596,6 +594,10 @@ impl Shipper {
                     dropped.extend(shipment.map(|it| Dropped::of(it, Lost::Invalid)));
                 }
                 BatchRefusal::GoBack => self.go_back(number, logger, now),
+                // A former life has accounted for it.
+                BatchRefusal::Decided => {
+                    self.close(number);
+                }
             }
         }
         dropped

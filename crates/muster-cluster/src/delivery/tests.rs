@@ -466,6 +466,10 @@ impl World {
                         let ack = Message::Ack(producer, numbers);
                         self.send(&me, &producer.to_string(), ack);
                     }
+                    Arrival::Decided => {
+                        let refused = Message::Refused(producer, numbers, BatchRefusal::Decided);
+                        self.send(&me, &producer.to_string(), refused);
+                    }
                     Arrival::GoBack => {
                         let refused = Message::Refused(producer, numbers, BatchRefusal::GoBack);
                         self.send(&me, &producer.to_string(), refused);

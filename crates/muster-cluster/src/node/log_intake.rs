@@ -219,6 +219,12 @@ impl NodeLoop {
                 let text = "another logger has it".to_owned();
                 self.refuse(id.producer, &numbers, BatchRefusal::GoBack, text);
             }
+            // The producer itself has said so. Who speaks for a former life may not know.
+            Arrival::Decided if id.producer == from => {}
+            Arrival::Decided => {
+                let text = "its producer has said that it is open no more".to_owned();
+                self.refuse(id.producer, &numbers, BatchRefusal::Decided, text);
+            }
             Arrival::Nothing | Arrival::Full | Arrival::Malformed => {}
         }
     }

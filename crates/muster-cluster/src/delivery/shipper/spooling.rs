@@ -25,6 +25,9 @@ const MOST_BYTES_HANDED: usize = 16 << 20;
 const READ_AHEAD: usize = 8 << 20;
 const MOST_READS: usize = 64;
 
+/// The batches of which it is decided whose copy counts, and that the spool has not yet forgotten.
+const MOST_DECIDING: usize = 65_536;
+
 /// How long a spool that has failed is left alone.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 
@@ -45,8 +48,6 @@ pub(super) struct Spooling {
     elsewhere: usize,
     /// The spool is to forget them.
     forget: Numbers,
-    /// Those that it has not forgotten yet, also if it was told to: a next life may find them.
-    unforgotten: Numbers,
     is_forgetting: bool,
     /// What is decided about a batch when the spool has forgotten it: whose copy counts, and who has one.
     deciding: BTreeMap<u64, (NodeName, Vec<NodeName>)>,
@@ -85,7 +86,6 @@ impl Default for Spooling {
             reading: BTreeSet::new(),
             elsewhere: 0,
             forget: Numbers::default(),
-            unforgotten: Numbers::default(),
             is_forgetting: false,
             deciding: BTreeMap::new(),
             failed: None,
@@ -101,14 +101,23 @@ impl Spooling {
         self.reading.remove(&number);
         if shipment.spooled != Spooled::No {
             self.forget.insert(number);
-            self.unforgotten.insert(number);
             self.elsewhere -= usize::from(shipment.batch.is_none());
         }
     }
 
-    /// It is decided whose copy of a batch counts.
-    pub(super) fn decided(&mut self, number: u64, holder: &NodeName, given: Vec<NodeName>) {
+    /// It is decided whose copy of a batch counts. Returns the number of another one of which that is not remembered any more, as
+    /// the spool has forgotten nothing for long.
+    pub(super) fn decided(
+        &mut self,
+        number: u64,
+        holder: &NodeName,
+        given: Vec<NodeName>,
+    ) -> Option<u64> {
         self.deciding.insert(number, (holder.clone(), given));
+        if self.deciding.len() <= MOST_DECIDING {
+            return None;
+        }
+        self.deciding.pop_first().map(|(number, _)| number)
     }
 
     /// Returns `true` if it is decided whose copy counts, and nobody has been told.
@@ -120,11 +129,6 @@ impl Spooling {
     #[cfg(test)]
     pub(super) fn take_deciding(&mut self) -> BTreeMap<u64, (NodeName, Vec<NodeName>)> {
         std::mem::take(&mut self.deciding)
-    }
-
-    /// The first number that a next life may find, though it is not open any more.
-    pub(super) fn first_unforgotten(&self) -> Option<u64> {
-        self.unforgotten.ranges().next().map(|(first, _)| first)
     }
 
     fn is_resting(&self, now: Mono) -> bool {
@@ -279,7 +283,6 @@ impl Shipper {
                     self.spooling.is_forgetting = false;
                 }
                 for number in forgotten.iter() {
-                    self.spooling.unforgotten.remove(number);
                     if let Some((holder, given)) = self.spooling.deciding.remove(&number) {
                         self.decide(number, &holder, &given, now);
                     }

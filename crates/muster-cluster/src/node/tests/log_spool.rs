@@ -209,6 +209,15 @@ fn a_logger_hears_whoever_has_what_a_life_has_left() {
     assert_eq!(rig.node.counts().control_events_refused, 1);
     rig.receive(5, &verdict);
     assert_eq!(rig.node.undecided_batches(), 0);
+    // It was below the first number that its producer had open: that one had accounted for it.
+    rig.published.clear();
+    of_former_life(&mut rig, 9, 3);
+    let [(topic, refused)] = &said::<LogRefused>(&mut rig)[..] else {
+        panic!("it was not refused");
+    };
+    assert!(topic.contains(&id(5).to_string()));
+    assert_eq!(refused.batches, [3, 3]);
+    assert_eq!(BatchRefusal::of(refused.cause), BatchRefusal::Decided);
     // Nor may anybody speak for a node that lives.
     let refused = rig.node.counts().events_refused;
     of_former_life(&mut rig, 6, 3);
@@ -267,4 +276,29 @@ fn what_the_spool_has_lost_is_counted() {
     rig.spool(9, &SpoolOutcome::Damaged { number: 3 });
     assert_eq!(rig.node.counts().records_spoilt.total(), 2);
     assert_eq!(rig.node.waiting_records(), 0);
+}
+
+/// The former life had accounted for it, and crashed before its journal had forgotten it.
+#[test]
+fn what_is_open_no_more_is_forgotten_without_a_word() {
+    let mut rig = worker();
+    rig.logger_up("logger-1", 1);
+    rig.step(Input::SpoolFound(&left(1)));
+    let batch = batch(2);
+    rig.spool(9, &SpoolOutcome::Read { number: 3, batch });
+    rig.orders();
+    let refused = LogRefused {
+        producer: id(9).to_string(),
+        batches: vec![3, 3],
+        cause: BatchRefusal::Decided.number(),
+        text: String::new(),
+    };
+    rig.receive(1, &refused);
+    let counts = rig.node.counts();
+    assert_eq!(
+        (counts.records_acknowledged, rig.node.waiting_records()),
+        (0, 0)
+    );
+    let orders = rig.orders();
+    assert_eq!(orders, [(id(9), SpoolOrder::Forget(numbers(3..=3)))]);
 }
