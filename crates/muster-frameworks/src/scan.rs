@@ -463,9 +463,15 @@ impl ScanDetection {
                     self.entries -= victims.hosts.len();
                 }
             }
-            if dropped.is_empty()
-                && let Some((key, mut victims)) = self.scans.pop_first()
+            if !dropped.is_empty() {
+                continue;
+            }
+            // Scans alone are left of it.
+            while self.entries > target
+                && let Some(first) = self.scans.first_entry()
+                && first.key().0 == oldest
             {
+                let (key, mut victims) = first.remove_entry();
                 victims.truncated = true;
                 self.close(key, &victims, cx);
             }

@@ -5,11 +5,16 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::files::{Access, Files, SegmentFile};
 use crate::{Found, JournalConfig, JournalError, JournalErrorKind, Opened, opening};
+
+/// How often a lock is tried that somebody has, and after how long again.
+const LOCK_TRIES: u32 = 20;
+const LOCK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A directory of a disk, which is locked for as long as there is a clone of this. Several journals
 /// of one process, with different names, may be in one directory: they share a `DiskFiles`.
@@ -41,7 +46,7 @@ impl DiskFiles {
         }
         let files = Self::without_lock(path)?;
         let path = &files.0.path;
-        match flock(&files.0.handle, FlockOperation::NonBlockingLockExclusive) {
+        match files.lock() {
             Ok(()) => Ok(files),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(JournalError::new(
                 JournalErrorKind::InUse,
@@ -52,6 +57,18 @@ impl DiskFiles {
                 Err(JournalError::io(what, error.into()))
             }
         }
+    }
+
+    /// Locks the directory. A process that was just started by the one that had the lock may still have it for a moment, until it
+    /// runs its own program.
+    fn lock(&self) -> rustix::io::Result<()> {
+        for _ in 0..LOCK_TRIES {
+            match flock(&self.0.handle, FlockOperation::NonBlockingLockExclusive) {
+                Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(LOCK_AGAIN),
+                locked => return locked,
+            }
+        }
+        Err(rustix::io::Errno::WOULDBLOCK)
     }
 
     fn without_lock(path: PathBuf) -> Result<Self, JournalError> {

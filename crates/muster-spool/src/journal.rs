@@ -316,8 +316,9 @@ impl<F: Files> Journal<F> {
                 Err(error) => {
                     self.removal_failed = true;
                     let error = JournalError::io(format!("cannot remove {name}"), error);
-                    failure.get_or_insert(error);
-                    continue;
+                    failure = Some(error);
+                    // Later ones may say what of this one is not needed.
+                    break;
                 }
             }
             self.bytes -= self.segments.remove(&number).unwrap_or(0);
@@ -341,6 +342,11 @@ impl<F: Files> Journal<F> {
             self.end = None;
         }
         self.earlier.retain(|(number, _)| !is_covered(number));
+    }
+
+    /// Sets to how many bytes records may bring the journal from now on, as [`JournalConfig::limit`] does at first.
+    pub fn set_limit(&mut self, limit: u64) {
+        self.config.limit = limit;
     }
 
     /// Returns the number of bytes that the journal's segments have.

@@ -230,17 +230,17 @@ async fn run_ship(arguments: &Ship) -> Result<ExitCode> {
             Failure::new("no node runs on this box that could send it").code(NOT_RUNNING)
         })?,
     };
-    if !arguments.directory.is_dir() {
+    let home = target.places().state.join(SPOOL).join(&node);
+    // What was begun before is ended first, also if it has another name by now.
+    let mut shipments = handing_over::begun(&arguments.directory, &home)?;
+    if !arguments.directory.is_dir() && shipments.is_empty() {
         let directory = arguments.directory.display();
         return Err(Failure::new(format!("{directory} is not a directory"))
             .code(USAGE)
             .into());
     }
-    let home = target.places().state.join(SPOOL).join(&node);
-    let directory = fs::canonicalize(&arguments.directory)?;
-    let mut shipments = Vec::new();
-    // What was begun before is ended first.
-    shipments.extend(handing_over::begun(&directory, &home)?);
+    let directory = std::path::absolute(&arguments.directory)?;
+    let directory = fs::canonicalize(&directory).unwrap_or(directory);
     for (life, source) in lives_below(&directory)? {
         if source.starts_with(&home) {
             return Err(Failure::new(format!(

@@ -150,7 +150,10 @@ async fn set(session: &Session, name: &str, value: &str) -> Result<ExitCode> {
         .into());
     };
     let data = definition.read_text(value);
-    let data = data.map_err(|unfit| Failure::new(format!("`{name}` {unfit}")).code(USAGE))?;
+    let data = data.map_err(|unfit| {
+        let unfit = one_line(unfit.to_string().into());
+        Failure::new(format!("`{name}` {unfit}")).code(USAGE)
+    })?;
     session.store.put(name, &data).await?;
     let (now, before) = (Definition::shown(&data), picture.shown(name));
     say(&format!(

@@ -75,6 +75,8 @@ enum Spooled {
     No,
     /// It was handed over, and may be there.
     Asked,
+    /// It could not be kept, and a next life may find it all the same.
+    Perhaps,
     /// It is safe there.
     At(SpoolPlace),
 }
@@ -317,6 +319,7 @@ impl Shipper {
         let Some(shipment) = self.open.get_mut(number) else {
             return false;
         };
+        // A next life might send what the spool has, which must be what a logger was given.
         let is_unseen = shipment.given.is_empty() && shipment.spooled == Spooled::No;
         let fits = shipment.records + batch.records <= most
             && shipment.bytes + batch.bytes() <= LARGE_BATCH;
@@ -453,6 +456,7 @@ impl Shipper {
             self.take_back(number);
             self.waiting.insert(number);
         }
+        self.unload();
     }
 
     /// A logger can be reached again, perhaps in another life: what it was given may not have arrived. Returns what is sent
@@ -560,7 +564,7 @@ impl Shipper {
         while self.shared.len() > MOST_SHARED
             && let Some((number, _)) = self.shared.pop_first()
         {
-            self.forgotten = number + 1;
+            self.forgotten = self.forgotten.max(number + 1);
         }
     }
 
@@ -625,7 +629,7 @@ impl Shipper {
         };
         let patience = match shipment.spooled {
             Spooled::At(_) => SPOOLED_GO_BACK_FOR,
-            Spooled::No | Spooled::Asked => GO_BACK_FOR,
+            Spooled::No | Spooled::Asked | Spooled::Perhaps => GO_BACK_FOR,
         };
         shipment.until.get_or_insert(now.after(patience));
         shipment.at = Place::Parked(next, ask_at);
@@ -705,7 +709,9 @@ impl Shipper {
 
     /// Nobody takes what is open: the node ends. What is in the spool, or was handed to it, stays there. Returns the rest.
     pub(crate) fn give_up(&mut self) -> Vec<Dropped> {
-        let lost = |(_, shipment): &(&u64, &Shipment)| shipment.spooled == Spooled::No;
+        let lost = |(_, shipment): &(&u64, &Shipment)| {
+            matches!(shipment.spooled, Spooled::No | Spooled::Perhaps)
+        };
         let lost = self.open.iter().filter(lost).map(|(number, _)| *number);
         let numbers: Vec<u64> = lost.collect();
         let given_up = numbers.into_iter().filter_map(|number| {

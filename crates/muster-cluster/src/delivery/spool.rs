@@ -84,6 +84,8 @@ pub enum SpoolOutcome {
     NotKept {
         /// Its number.
         number: u64,
+        /// Whether a next life may find it all the same.
+        may_be_there: bool,
         /// What went wrong.
         problem: String,
     },
@@ -137,6 +139,8 @@ pub struct Leftover {
     pub next: u64,
     /// The batches that are open, by their numbers.
     pub batches: BTreeMap<u64, LeftBatch>,
+    /// The numbers of batches that are not open any more, as far as the journal says so.
+    pub forgotten: Numbers,
     /// The records of the journal that cannot be read, and the segments.
     pub bad: u64,
 }
@@ -187,6 +191,8 @@ struct LifeSpool<F: Files> {
     forgotten: Numbers,
     /// What is to be forgotten and is not noted.
     unnoted: Numbers,
+    /// All that was ever forgotten: each segment begins with it, so that none is needed for another one.
+    ever: Numbers,
     /// Something of it cannot be read.
     is_damaged: bool,
     scratch: Vec<u8>,
@@ -238,6 +244,7 @@ impl<F: Files> LifeSpool<F> {
             kept: Vec::new(),
             forgotten: Numbers::default(),
             unnoted: Numbers::default(),
+            ever: left.forgotten.clone(),
             is_damaged: left.bad > 0,
             scratch: Vec::new(),
         };
@@ -265,11 +272,11 @@ impl<F: Files> LifeSpool<F> {
         }
     }
 
-    fn begin_segment(&mut self, forgotten: &Numbers) -> Result<(), JournalError> {
+    fn begin_segment(&mut self) -> Result<(), JournalError> {
         let record = LifeRecord {
             node: self.node.clone(),
             life: self.life.to_string(),
-            forgotten: forgotten.to_pairs(),
+            forgotten: self.ever.to_pairs(),
         };
         self.scratch.clear();
         record.encode(&mut self.scratch);
@@ -279,7 +286,7 @@ impl<F: Files> LifeSpool<F> {
 
     fn keep(&mut self, number: u64, batch: &Batch) -> Result<(), JournalError> {
         if self.journal.needs_segment() {
-            self.begin_segment(&Numbers::default())?;
+            self.begin_segment()?;
         }
         self.scratch.clear();
         batch.put_numbered(number, &mut self.scratch);
@@ -302,12 +309,13 @@ impl<F: Files> LifeSpool<F> {
             return Ok(());
         }
         let unnoted = self.unnoted.clone();
+        self.ever.extend(&unnoted);
         let pairs: Vec<Data> = unnoted.to_pairs().into_iter().map(Data::from).collect();
         self.scratch.clear();
         pairs.encode(&mut self.scratch);
         // A segment can be begun even if the journal is full: so older ones can go.
         if self.journal.append(kind::FORGOTTEN, &self.scratch).is_err() {
-            self.begin_segment(&unnoted)?;
+            self.begin_segment()?;
         }
         self.unnoted = Numbers::default();
         self.forgotten.extend(&unnoted);
@@ -326,7 +334,9 @@ impl<F: Files> LifeSpool<F> {
         }
         let first = self.segments.first_key_value().map(|(it, _)| *it);
         let present = self.journal.present();
-        if let Some(before) = first.into_iter().chain(present).min() {
+        let before = first.into_iter().chain(present).min();
+        // What cannot be read may be readable later.
+        if let Some(before) = before.filter(|_| !self.is_damaged) {
             self.journal.release(before);
         }
         let Some(unsynced) = self.journal.take_unsynced() else {
@@ -357,12 +367,22 @@ impl<F: Files> LifeSpool<F> {
         for (number, _) in kept {
             self.is_closed(number);
             let problem = problem.clone();
-            outcomes.push(SpoolOutcome::NotKept { number, problem });
+            outcomes.push(SpoolOutcome::NotKept {
+                number,
+                may_be_there: true,
+                problem,
+            });
         }
         outcomes
     }
 
-    fn read(&self, number: u64, place: SpoolPlace) -> SpoolOutcome {
+    fn read(&mut self, number: u64, place: SpoolPlace) -> SpoolOutcome {
+        let outcome = self.read_at(number, place);
+        self.is_damaged |= !matches!(outcome, SpoolOutcome::Read { .. });
+        outcome
+    }
+
+    fn read_at(&self, number: u64, place: SpoolPlace) -> SpoolOutcome {
         match self.journal.get(place) {
             Ok((kind::BATCH, bytes)) => match Batch::read_numbered(&bytes) {
                 Some((found, batch)) if found == number => SpoolOutcome::Read { number, batch },
@@ -398,6 +418,7 @@ impl Leftover {
             node: node.to_owned(),
             next: 0,
             batches: BTreeMap::new(),
+            forgotten: Numbers::default(),
             bad: 0,
         }
     }
@@ -442,6 +463,7 @@ impl Leftover {
 
     fn forget(&mut self, pairs: &[u64]) -> Option<()> {
         let forgotten = Numbers::from_pairs(pairs)?;
+        self.forgotten.extend(&forgotten);
         for (first, last) in forgotten.ranges() {
             let gone: Vec<u64> = self
                 .batches
@@ -494,6 +516,10 @@ impl<H: SpoolHome> Spool<H> {
             }
         };
         let own = self.life;
+        if let Some(spool) = &mut self.own {
+            let others = self.home.bytes_of_others(own);
+            spool.journal.set_limit(self.limit.saturating_sub(others));
+        }
         for life in lives.into_iter().filter(|life| *life != own) {
             let files = self.home.open(life);
             let opened = files.and_then(|files| LifeSpool::open(files, &self.node, life, u64::MAX));
@@ -563,8 +589,15 @@ impl<H: SpoolHome> Spool<H> {
         match order {
             SpoolOrder::Keep { number, batch } => {
                 let kept = self.own().and_then(|own| own.keep(number, &batch));
-                let problem = kept.err()?.to_string();
-                Some(SpoolOutcome::NotKept { number, problem })
+                let error = kept.err()?;
+                Some(SpoolOutcome::NotKept {
+                    number,
+                    may_be_there: matches!(
+                        error.kind(),
+                        JournalErrorKind::Io | JournalErrorKind::NoSpace
+                    ),
+                    problem: error.to_string(),
+                })
             }
             SpoolOrder::Read { number, place } => {
                 let read = self.of(life).map(|spool| spool.read(number, place));

@@ -147,11 +147,16 @@ impl NodeLoop {
                 self.resume(framework, then, Err(WriteFailure::TooMany));
                 continue;
             }
-            if let Some(ended) = self.core.requests.take_ended() {
+            // One by one, as what follows from an outcome may be another one at once.
+            let ended = self.core.requests.take_ended();
+            let has_ended = ended.is_some();
+            if let Some(ended) = ended {
                 self.resume_request(ended);
-                continue;
             }
             let Some(payload) = self.core.outbox.local.pop_front() else {
+                if has_ended {
+                    continue;
+                }
                 return;
             };
             self.core.counts.events_local += 1;

@@ -271,8 +271,8 @@ impl NodeCore {
     fn dispatch(&mut self, whose: Whose) {
         let mut candidates = self.candidates();
         if whose == Whose::Adopted {
-            // Who acknowledges nothing may be one that cannot be told of streams that are not declared here.
-            candidates.retain(|candidate| candidate.acknowledges);
+            // A Zeek logger has to be told of types, which only declared streams have.
+            candidates.retain(|candidate| candidate.acknowledges || !self.is_zeek(&candidate.name));
         }
         let loggers = self.logging.shipping.loggers.len();
         let now = self.clock.now.mono;

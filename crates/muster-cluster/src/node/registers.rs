@@ -23,11 +23,14 @@ use crate::settings::{Origin, SettingSpec, SettingValue};
 
 /// How long a node that has started waits for its copy of the register before it says that it is ready, or reads its input. Who has
 /// the primary may be away.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often a node looks whether it has a copy: at first, and later.
 const LOOK_OFTEN: Duration = Duration::from_millis(100);
 const LOOK_SELDOM: Duration = Duration::from_secs(1);
+
+/// How often it reads its copy although it has not heard of a change: a store that was opened anew may not tell of any.
+const READ_AGAIN: Duration = Duration::from_secs(5);
 
 /// How often a node writes its definitions, if the store has others. Nodes of another version write theirs as well, and nobody is
 /// to go on for ever.
@@ -216,17 +219,21 @@ impl NodeLoop {
             return;
         }
         let was_attached = self.core.registers.was_attached;
-        let wrote = was_attached && !self.stopping && self.define(&store);
+        if was_attached {
+            self.read_register();
+        }
+        let may_define = was_attached && !self.stopping;
+        let may_define = may_define && self.core.registers.written < MOST_WRITES;
+        let wrote = may_define && self.define(&store);
         let registers = &mut self.core.registers;
         registers.next_look = if !was_attached {
             let is_early = now < registers.awaited_until;
             Some(now.after(if is_early { LOOK_OFTEN } else { LOOK_SELDOM }))
         } else if wrote {
             registers.written += 1;
-            let pause = LOOK_SELDOM * (1 << registers.written);
-            (registers.written < MOST_WRITES).then(|| now.after(pause))
+            Some(now.after(LOOK_SELDOM * (1 << registers.written)))
         } else {
-            None
+            Some(now.after(READ_AGAIN))
         };
     }
 

@@ -99,9 +99,16 @@ impl NodeCore {
         }
     }
 
+    /// Returns how large a question or an answer may be: what a peer's queue of the class takes.
+    fn largest_message(&self) -> usize {
+        let settings = &self.node.settings;
+        let queue = settings.size("peering.interactive_queue_bytes");
+        queue.min(settings.size("peering.largest_message"))
+    }
+
     /// Makes a request.
     fn ask(&mut self, framework: usize, ask: Ask, then: Continuation, check: Check) {
-        let largest = self.node.settings.size("peering.largest_message");
+        let largest = self.largest_message();
         let now = self.clock.now.mono;
         let target = ask.target.clone();
         let event_time = self.clock.event_time;
@@ -326,7 +333,7 @@ impl NodeLoop {
             question.name,
             |hosted, cx| hosted.answer(handler, question.arguments, cx),
         );
-        let largest = self.core.node.settings.size("peering.largest_message");
+        let largest = self.core.largest_message();
         match answered {
             None => (Verdict::Panicked, nothing()),
             Some(Ok(answer)) if answer.len() + AROUND > largest => {

@@ -111,6 +111,7 @@ impl Cluster {
         let outcome = match order {
             SpoolOrder::Keep { number, .. } if is_full => Some(SpoolOutcome::NotKept {
                 number,
+                may_be_there: false,
                 problem: "no space left on device".to_owned(),
             }),
             order => spool.carry_out(of, order),

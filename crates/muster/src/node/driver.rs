@@ -401,7 +401,12 @@ impl Driver {
             }
         }
         if let Some(writer) = self.spool_writer.take() {
-            writer.close(DRAIN_SPOOL.saturating_sub(started.elapsed()));
+            let limit = DRAIN_SPOOL.saturating_sub(started.elapsed());
+            let mut heard = Vec::new();
+            writer.close(limit.max(DRAIN_SPOOL / 5), |news| heard.push(news));
+            for news in heard {
+                self.spool_news(news);
+            }
         }
     }
 
@@ -421,17 +426,21 @@ impl Driver {
         let mut heard = false;
         while let Some(news) = self.spool_writer.as_mut().and_then(SpoolWriter::hear) {
             heard = true;
-            match news {
-                SpoolNews::Found(left) => self.step(LoopInput::SpoolFound(&left)),
-                SpoolNews::Outcome(life, outcome) => self.step(LoopInput::Spool {
-                    life,
-                    outcome: &outcome,
-                }),
-                SpoolNews::Problem(problem) => tracing::error!("{problem}"),
-                SpoolNews::Closed => {}
-            }
+            self.spool_news(news);
         }
         heard
+    }
+
+    fn spool_news(&mut self, news: SpoolNews) {
+        match news {
+            SpoolNews::Found(left) => self.step(LoopInput::SpoolFound(&left)),
+            SpoolNews::Outcome(life, outcome) => self.step(LoopInput::Spool {
+                life,
+                outcome: &outcome,
+            }),
+            SpoolNews::Problem(problem) => tracing::error!("{problem}"),
+            SpoolNews::Closed => {}
+        }
     }
 
     /// Hands on what has become of records that were to be written; says whether anything had.

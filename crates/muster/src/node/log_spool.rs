@@ -26,8 +26,9 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// How often it is looked whether somebody has put the directory of another life beside those of this node.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// What a directory is called that is put aside.
+/// What a directory is called that is put aside, and one that is being removed.
 const DAMAGED: &str = "damaged";
+const GONE: &str = "gone";
 
 /// The directories of a node's lives, each named after a life.
 #[derive(Debug)]
@@ -36,6 +37,14 @@ struct DiskHome(PathBuf);
 impl DiskHome {
     fn of(&self, life: EndpointId) -> PathBuf {
         self.0.join(life.to_string())
+    }
+
+    fn rename(&self, life: EndpointId, to: &Path) -> io::Result<()> {
+        if to.exists() {
+            fs::remove_dir_all(to)?;
+        }
+        fs::rename(self.of(life), to)?;
+        fs::File::open(&self.0)?.sync_all()
     }
 }
 
@@ -57,8 +66,12 @@ impl SpoolHome for DiskHome {
         };
         let mut lives = Vec::new();
         for entry in entries {
+            let entry = entry?;
+            if entry.path().extension().is_some_and(|it| it == GONE) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
             // Anything else is not ours.
-            let name = entry?.file_name();
+            let name = entry.file_name();
             lives.extend(
                 name.to_str()
                     .and_then(|name| name.parse::<EndpointId>().ok()),
@@ -82,12 +95,15 @@ impl SpoolHome for DiskHome {
             .sum()
     }
 
+    /// What is removed in part is nothing that a next life may find.
     fn remove(&mut self, life: EndpointId) -> io::Result<()> {
-        fs::remove_dir_all(self.of(life))
+        let gone = self.of(life).with_extension(GONE);
+        self.rename(life, &gone)?;
+        fs::remove_dir_all(gone)
     }
 
     fn set_aside(&mut self, life: EndpointId) -> io::Result<()> {
-        fs::rename(self.of(life), self.of(life).with_extension(DAMAGED))
+        self.rename(life, &self.of(life).with_extension(DAMAGED))
     }
 }
 
@@ -187,21 +203,20 @@ impl SpoolWriter {
         self.news.try_recv().ok()
     }
 
-    /// Ends the thread, and waits for it until `limit`.
-    pub(super) fn close(mut self, limit: Duration) {
+    /// Ends the thread, and waits for it until `limit`. Returns what is heard meanwhile.
+    pub(super) fn close(mut self, limit: Duration, mut hear: impl FnMut(SpoolNews)) {
         let until = Instant::now() + limit;
         self.waiting.push_back(Job::Close);
         loop {
             self.hand_over();
             match self.news.recv_timeout(Duration::from_millis(20)) {
                 Ok(SpoolNews::Closed) | Err(RecvTimeoutError::Disconnected) => break,
-                Ok(SpoolNews::Problem(problem)) => tracing::error!("{problem}"),
+                Ok(news) => hear(news),
                 Err(RecvTimeoutError::Timeout) if Instant::now() >= until => {
                     tracing::error!("the spool was not closed within {limit:?}: its disk hangs");
                     return;
                 }
-                Ok(SpoolNews::Found(_) | SpoolNews::Outcome(..))
-                | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => {}
             }
         }
         if let Some(thread) = self.thread.take() {

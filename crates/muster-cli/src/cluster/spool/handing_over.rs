@@ -13,8 +13,9 @@ use crate::output::{Failure, REFUSED};
 /// What a directory is called that was handed over as a copy.
 pub(super) const SHIPPED: &str = "shipped";
 
-/// What a copy is called that is not complete, or not handed over yet.
+/// What a copy is called that is not complete, and one that is and was not handed over yet.
 const PART: &str = "part";
+const COPIED: &str = "copied";
 
 /// What a node calls what it could not read.
 const DAMAGED: &str = "damaged";
@@ -42,9 +43,7 @@ impl Shipment {
             Failure::new(error.to_string()).or_hint(hint).code(REFUSED)
         })?;
         fs::create_dir_all(home).with_context(|| format!("cannot make {}", home.display()))?;
-        let moved = fs::rename(source, &target);
-        drop(lock);
-        match moved {
+        match fs::rename(source, &target) {
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
                 copy(source, &target)?;
             }
@@ -53,6 +52,7 @@ impl Shipment {
                 sync_parents(&[source, &target])?;
             }
         }
+        drop(lock);
         Ok(Self { target })
     }
 
@@ -72,14 +72,14 @@ impl Shipment {
 pub(super) fn begun(source: &Path, home: &Path) -> Result<Vec<Shipment>> {
     let mut shipments = Vec::new();
     for entry in fs::read_dir(home).into_iter().flatten().flatten() {
-        let part = entry.path();
-        let target = part.with_extension("");
-        if part.extension().is_none_or(|it| it != PART) {
+        let copied = entry.path();
+        let target = copied.with_extension("");
+        if copied.extension().is_none_or(|it| it != COPIED) {
             continue;
         }
         if is_shipped(source, &target) {
-            fs::rename(&part, &target)
-                .with_context(|| format!("cannot rename {}", part.display()))?;
+            fs::rename(&copied, &target)
+                .with_context(|| format!("cannot rename {}", copied.display()))?;
             sync_parents(&[&target])?;
             shipments.push(Shipment { target });
         }
@@ -100,12 +100,16 @@ fn is_shipped(source: &Path, target: &Path) -> bool {
 }
 
 fn copy(source: &Path, target: &Path) -> Result<()> {
-    let part = target.with_extension(PART);
-    // One that is not complete.
-    if part.exists() {
-        fs::remove_dir_all(&part).with_context(|| format!("cannot remove {}", part.display()))?;
+    let (part, copied) = (target.with_extension(PART), target.with_extension(COPIED));
+    // Of an earlier attempt, before the source was marked.
+    for old in [&part, &copied] {
+        if old.exists() {
+            fs::remove_dir_all(old).with_context(|| format!("cannot remove {}", old.display()))?;
+        }
     }
     copy_files(source, &part).with_context(|| format!("cannot copy {}", source.display()))?;
+    fs::rename(&part, &copied).with_context(|| format!("cannot rename {}", part.display()))?;
+    sync_parents(&[target])?;
     // From here on it is sent from there and no more from here.
     fs::rename(source, source.with_extension(SHIPPED)).with_context(|| {
         format!(
@@ -114,7 +118,7 @@ fn copy(source: &Path, target: &Path) -> Result<()> {
         )
     })?;
     sync_parents(&[source])?;
-    fs::rename(&part, target).with_context(|| format!("cannot rename {}", part.display()))?;
+    fs::rename(&copied, target).with_context(|| format!("cannot rename {}", copied.display()))?;
     sync_parents(&[target])
 }
 
@@ -182,6 +186,7 @@ mod tests {
         );
         let target = home.join(life().to_string());
         let part = target.with_extension(PART);
+        let copied = target.with_extension(COPIED);
         fs::create_dir_all(&home).unwrap();
         // Before the source was marked, nothing counts.
         copy_files(&source, &part).unwrap();
@@ -189,11 +194,11 @@ mod tests {
         copy(&source, &target).unwrap();
         assert!(target.exists() && !part.exists() && !source.exists());
         // Behind the mark, it is ended.
-        fs::rename(&target, &part).unwrap();
+        fs::rename(&target, &copied).unwrap();
         let root = directory.path().join("old");
         for place in [&source, &root.join("worker-1"), &root] {
             assert_eq!(begun(place, &home).unwrap().len(), 1, "{}", place.display());
-            fs::rename(&target, &part).unwrap();
+            fs::rename(&target, &copied).unwrap();
         }
     }
 }

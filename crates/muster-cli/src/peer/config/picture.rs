@@ -114,6 +114,7 @@ impl Picture {
             return Ok(String::new());
         };
         if let Some(unfit) = known.unfit() {
+            let unfit = one_line(unfit.into());
             return Err(Failure::new(format!("nodes refuse what `{name}` is set to: it {unfit}"))
                 .hint(format!("each goes by the last value that it took; `muster config set {name} VALUE` or `unset` ends that"))
                 .into());

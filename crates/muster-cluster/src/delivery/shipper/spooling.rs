@@ -18,8 +18,9 @@ use crate::settings::SpoolWhen;
 const SPILL_FROM: usize = 48 << 20;
 const KEEP_IN_MEMORY: usize = 32 << 20;
 
-/// The bytes that the spool is handed at once.
+/// What the spool is handed at once: bytes and batches.
 const MOST_BYTES_HANDED: usize = 16 << 20;
+const MOST_HANDED: usize = 256;
 
 /// What is read from the spool before it can be sent: bytes and batches.
 const READ_AHEAD: usize = 8 << 20;
@@ -27,6 +28,9 @@ const MOST_READS: usize = 64;
 
 /// The batches of which it is decided whose copy counts, and that the spool has not yet forgotten.
 const MOST_DECIDING: usize = 65_536;
+
+/// How often a batch that cannot be read is tried: for a minute.
+const MOST_TRIES: u32 = 12;
 
 /// How long a spool that has failed is left alone.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
@@ -44,6 +48,8 @@ pub(super) struct Spooling {
     bytes_handed: usize,
     /// Those that are being read.
     reading: BTreeSet<u64>,
+    /// How often those could not be read that were tried in vain.
+    tries: BTreeMap<u64, u32>,
     /// The number of those that are in the spool and not in memory.
     elsewhere: usize,
     /// The spool is to forget them.
@@ -84,6 +90,7 @@ impl Default for Spooling {
             handed: BTreeMap::new(),
             bytes_handed: 0,
             reading: BTreeSet::new(),
+            tries: BTreeMap::new(),
             elsewhere: 0,
             forget: Numbers::default(),
             is_forgetting: false,
@@ -99,6 +106,7 @@ impl Spooling {
     pub(super) fn closed(&mut self, number: u64, shipment: &Shipment) {
         self.due.remove(&number);
         self.reading.remove(&number);
+        self.tries.remove(&number);
         if shipment.spooled != Spooled::No {
             self.forget.insert(number);
             self.elsewhere -= usize::from(shipment.batch.is_none());
@@ -203,7 +211,7 @@ impl Shipper {
             return;
         }
         let numbers = self.open.iter();
-        let unkept = numbers.filter(|(_, shipment)| shipment.spooled == Spooled::No);
+        let unkept = numbers.filter(|(_, it)| matches!(it.spooled, Spooled::No | Spooled::Perhaps));
         let unkept: Vec<u64> = unkept.map(|(number, _)| *number).collect();
         for number in unkept {
             self.hand_over(number);
@@ -228,10 +236,10 @@ impl Shipper {
     /// Returns what the spool is to do. With `can_send`, what is next is read.
     pub(crate) fn take_orders(&mut self, can_send: bool, now: Mono) -> Vec<SpoolOrder> {
         if !self.spooling.is_resting(now) {
-            while self.spooling.bytes_handed < MOST_BYTES_HANDED
-                && let Some(number) = self.spooling.due.first().copied()
-            {
-                self.spooling.due.remove(&number);
+            for number in self.due_now() {
+                if self.spooling.bytes_handed >= MOST_BYTES_HANDED {
+                    break;
+                }
                 self.hand_over(number);
             }
             if can_send {
@@ -245,6 +253,18 @@ impl Shipper {
             spooling.orders.push(SpoolOrder::Forget(forget));
         }
         std::mem::take(&mut spooling.orders)
+    }
+
+    /// The batches that are to be handed over. Of a stream whose last one takes more records, that one stays, unless all are kept.
+    fn due_now(&self) -> Vec<u64> {
+        let is_last = |number: &u64| {
+            let shipment = self.open.get(number);
+            let stream = shipment.map(|shipment| shipment.head.name());
+            stream.is_some_and(|stream| self.last.get(stream) == Some(number))
+        };
+        let due = self.spooling.due.iter().copied();
+        let due = due.filter(|number| self.spooling.when == SpoolWhen::Always || !is_last(number));
+        due.take(MOST_HANDED).collect()
     }
 
     fn read_ahead(&mut self) {
@@ -291,8 +311,17 @@ impl Shipper {
                     heard.health = Some(SpoolHealth::Works);
                 }
             }
-            SpoolOutcome::NotKept { number, problem } => {
-                let _ = self.kept(*number, Spooled::No);
+            SpoolOutcome::NotKept {
+                number,
+                may_be_there,
+                problem,
+            } => {
+                let is_there = if *may_be_there {
+                    Spooled::Perhaps
+                } else {
+                    Spooled::No
+                };
+                let _ = self.kept(*number, is_there);
                 if self.spooling.is_ending {
                     let shipment = self.close(*number);
                     let dropped = shipment.map(|it| Dropped::of(it, Lost::NoLogger));
@@ -328,6 +357,14 @@ impl Shipper {
                 self.spooling.reading.remove(number);
                 self.spooling.failed = Some(now);
                 heard.health = Some(SpoolHealth::Fails(problem.clone()));
+                let tries = self.spooling.tries.entry(*number).or_default();
+                *tries += 1;
+                // What comes behind it must not wait for ever.
+                if *tries >= MOST_TRIES {
+                    let shipment = self.close(*number);
+                    let dropped = shipment.map(|shipment| Dropped::of(shipment, Lost::Spool));
+                    heard.dropped.extend(dropped);
+                }
             }
         }
         heard
@@ -341,12 +378,32 @@ impl Shipper {
             return 0;
         };
         shipment.spooled = spooled;
+        let is_safe = matches!(spooled, Spooled::At(_));
         let is_needed = shipment.at != Place::Waiting || self.memory <= KEEP_IN_MEMORY;
-        if spooled != Spooled::No && !is_needed && shipment.batch.take().is_some() {
+        if is_safe && !is_needed && shipment.batch.take().is_some() {
             self.memory -= shipment.bytes;
             self.spooling.elsewhere += 1;
         }
         shipment.records
+    }
+
+    /// What is safe in the spool and waits need not be in memory, the last of it first.
+    pub(super) fn unload(&mut self) {
+        if self.memory <= KEEP_IN_MEMORY {
+            return;
+        }
+        for number in self.waiting.iter().rev() {
+            let Some(shipment) = self.open.get_mut(number) else {
+                continue;
+            };
+            if matches!(shipment.spooled, Spooled::At(_)) && shipment.batch.take().is_some() {
+                self.memory -= shipment.bytes;
+                self.spooling.elsewhere += 1;
+            }
+            if self.memory <= KEEP_IN_MEMORY {
+                return;
+            }
+        }
     }
 
     /// When [`take_orders`](Self::take_orders) has something to do that has waited for a spool that failed.

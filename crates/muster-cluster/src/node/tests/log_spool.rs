@@ -52,6 +52,7 @@ fn left(count: u64) -> Leftover {
         node: "worker-1".to_owned(),
         next: 3 + count,
         batches: batches.collect::<BTreeMap<_, _>>(),
+        forgotten: numbers(0..=2),
         bad: 0,
     }
 }
@@ -258,7 +259,14 @@ fn what_is_left_at_the_end_is_counted() {
     };
     rig.spool(0, &kept);
     let problem = "no space left on device".to_owned();
-    rig.spool(0, &SpoolOutcome::NotKept { number: 1, problem });
+    rig.spool(
+        0,
+        &SpoolOutcome::NotKept {
+            number: 1,
+            may_be_there: false,
+            problem,
+        },
+    );
     assert!(rig.node.has_spooled());
     let counts = rig.node.counts();
     assert_eq!(counts.records_left + counts.records_dropped.total(), logged);
