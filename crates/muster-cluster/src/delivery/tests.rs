@@ -43,9 +43,11 @@ enum Broken {
     ForgetsNothing,
     /// A batch counts as kept before the spool is synced.
     KeepsEarly,
+    /// What could not be kept is taken for something that no next life finds.
+    TrustsFailures,
 }
 
-const ALL: [Broken; 11] = [
+const ALL: [Broken; 12] = [
     Broken::AcknowledgesEarly,
     Broken::ForgetsShared,
     Broken::PromisesNothing,
@@ -57,6 +59,7 @@ const ALL: [Broken; 11] = [
     Broken::DecidesAgain,
     Broken::ForgetsNothing,
     Broken::KeepsEarly,
+    Broken::TrustsFailures,
 ];
 
 #[derive(Debug, Clone)]
@@ -362,7 +365,10 @@ impl World {
         if may_sync {
             outcomes.extend(producer.spool.sync());
         }
-        for (life, outcome) in outcomes {
+        for (life, mut outcome) in outcomes {
+            if let SpoolOutcome::NotKept { may_be_there, .. } = &mut outcome {
+                *may_be_there &= broken != Some(Broken::TrustsFailures);
+            }
             if let SpoolOutcome::Synced { kept, .. } = &outcome {
                 let kept = kept.iter().map(|(number, _)| BatchId {
                     producer: life,
@@ -664,7 +670,7 @@ impl World {
     fn fault(&mut self) {
         let logger = usize::try_from(self.below(self.loggers.len() as u64)).unwrap();
         let producer = usize::try_from(self.below(self.producers.len() as u64)).unwrap();
-        match self.below(9) {
+        match self.below(11) {
             0 | 1 => self.crash_logger(logger),
             2 => self.loggers[logger].is_up = false,
             3 => {
@@ -677,12 +683,22 @@ impl World {
             4 => self.loggers[logger].is_frozen ^= true,
             5 => self.producers[producer].is_frozen ^= true,
             6 => self.crash_producer(producer),
+            7 | 8 => self.fail_disk(producer),
             // Out of sight, for one of them.
             _ => {
                 if !self.producers[producer].out.remove(&logger) {
                     self.take_for_out(producer, logger);
                 }
             }
+        }
+    }
+
+    /// The disk of a producer's present life fails for a while.
+    fn fail_disk(&mut self, position: usize) {
+        let (after, times) = (self.below(6), 1 + self.below(12));
+        let producer = &self.producers[position];
+        if let Some(files) = producer.home.files(producer.life) {
+            files.fail(after, times);
         }
     }
 
@@ -720,6 +736,9 @@ impl World {
     fn heal(&mut self) {
         for producer in &mut self.producers {
             producer.is_frozen = false;
+            if let Some(files) = producer.home.files(producer.life) {
+                files.mend();
+            }
         }
         for logger in 0..self.loggers.len() {
             self.loggers[logger].is_frozen = false;
