@@ -7,7 +7,8 @@ mod support;
 use std::path::Path;
 use std::process::Output;
 
-use support::{Running, free_ports, run, stderr, stdout};
+use support::cluster::{pid_of, status};
+use support::{Running, free_ports, is_alive, run, stderr, stdout, until};
 
 /// A layout of a manager and a data node with `rest`.
 fn write(directory: &Path, file: &str, ports: &[u16], rest: &str) {
@@ -214,7 +215,13 @@ fn a_store_that_is_kept_is_opened_by_reading() {
         assert!(put.status.success(), "{}", stderr(&put));
     }
     assert!(directory.join("state/stores/test_kept.sqlite").exists());
+    let ended = status(directory).unwrap();
     drop(cluster);
+    // Its nodes end with it, in their time: the next one would take them over as long as they live.
+    for node in ["manager", "logger", "proxy", "worker"] {
+        let pid = pid_of(&ended, node);
+        until("the end of the nodes", || (!is_alive(pid)).then_some(()));
+    }
     let (_cluster, addresses) = small_cluster(directory, "");
     for name in ["test/kept", "test/durable"] {
         let got = store(directory, &addresses[3], &[name, "get", "1"]);
