@@ -122,6 +122,8 @@ struct Inner {
     stores: Mutex<HashMap<StoreName, Store>>,
     /// Those whose authors ask for persistence.
     persistent: Mutex<HashSet<StoreName>>,
+    /// Those that the loop wants watched, whoever opens them and when, and whether they are.
+    watched: Mutex<HashMap<StoreName, bool>>,
     /// Where the coordinators listen; empty if the layout has none.
     coordinators: Arc<[Topic]>,
     /// Who says which nodes keep a store, once that is clear.
@@ -153,6 +155,7 @@ impl NodeStores {
         let is_clear = coordinators.is_empty();
         let this = Self(Arc::new(Inner {
             persistent: Mutex::default(),
+            watched: Mutex::default(),
             authority: watch::Sender::new(is_clear.then_some(StoreAuthority::Layout)),
             coordinators,
             lease: Arc::default(),
@@ -231,6 +234,7 @@ impl NodeStores {
         let _opening = self.0.opening.lock().await;
         let store = self.place(name, persistent)?;
         if store.is_open() {
+            self.watch_if_wanted(&store);
             return Ok(store);
         }
         let authority = self.authority().await;
@@ -252,6 +256,7 @@ impl NodeStores {
         }
         self.want(name, false);
         self.follow(&store);
+        self.watch_if_wanted(&store);
         if authority == StoreAuthority::Layout && store.is_primary() {
             let kept = match plan.backend {
                 StoreBackend::Memory => "in memory".to_owned(),
@@ -300,16 +305,24 @@ impl NodeStores {
         if let Err(error) = self.place(&name, persistent) {
             return self.0.inbox.opened(name, Some(&error));
         }
+        if watch {
+            self.0.watched().entry(name.clone()).or_default();
+        }
         let this = self.clone();
         self.0.runtime.spawn(async move {
             let opened = this.open(&name, persistent).await;
-            this.0.inbox.opened(name, opened.as_ref().err());
-            if let Ok(store) = opened
-                && watch
-            {
-                this.watch(&store);
-            }
+            this.0.inbox.opened(name, opened.err().as_ref());
         });
+    }
+
+    /// Watches a store that is open, if the loop wants that and it is not.
+    fn watch_if_wanted(&self, store: &Store) {
+        let mut watched = self.0.watched();
+        if let Some(is_watched) = watched.get_mut(store.name())
+            && !std::mem::replace(is_watched, true)
+        {
+            self.watch(store);
+        }
     }
 
     fn watch(&self, store: &Store) {
@@ -390,6 +403,10 @@ impl NodeStores {
 impl Inner {
     fn stores(&self) -> MutexGuard<'_, HashMap<StoreName, Store>> {
         self.stores.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watched(&self) -> MutexGuard<'_, HashMap<StoreName, bool>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn groups(&self) -> MutexGuard<'_, HashMap<StoreName, StoreGroup>> {
