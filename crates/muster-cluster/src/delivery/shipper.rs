@@ -1,5 +1,7 @@
 //! A producer's batches, from their number to the logger's word that it has them.
 
+mod outbound;
+mod shipment;
 mod spooling;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,29 +10,21 @@ use std::time::Duration;
 
 use muster_wire::Mono;
 
+pub(crate) use self::outbound::Verdict;
+use self::outbound::{ASK_AGAIN, ASK_AGAIN_AT_MOST, Outbound};
+pub(crate) use self::shipment::{Dropped, Lost, Shipment};
+use self::shipment::{Place, Spooled};
 pub(crate) use self::spooling::SpoolHealth;
 use self::spooling::Spooling;
 use super::messages::BatchRefusal;
-use super::spool::SpoolPlace;
-use super::{Batch, MOST_NUMBERS, Numbers, StreamHead};
+use super::{Batch, MOST_NUMBERS, Numbers};
 use crate::layout::NodeName;
-
-/// The batches that one logger may have been given and not acknowledged, and their bytes.
-const MOST_IN_FLIGHT: usize = 256;
-const MOST_BYTES_IN_FLIGHT: usize = 16 << 20;
 
 /// The bytes of all batches that are in memory. What is produced beyond is dropped, and counted.
 pub(crate) const MEMORY_BYTES: usize = 64 << 20;
 
 /// A batch of this many bytes is full, whatever its number of records.
 pub(crate) const LARGE_BATCH: usize = 1 << 20;
-
-/// How long a logger that says nothing is waited for before its oldest batch is sent again; twice as long each time.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
-const ASK_AGAIN_AT_MOST: Duration = Duration::from_secs(5);
-
-/// How long the word on what was acknowledged waits for more of it.
-const VERDICT_AFTER: Duration = Duration::from_millis(200);
 
 /// The decided batches that more than one logger may have, and of which is remembered who has them.
 const MOST_SHARED: usize = 65_536;
@@ -42,55 +36,6 @@ const MOST_STREAMS: usize = 4096;
 /// and one that is on disk. Loggers wait ten minutes for one another.
 const GO_BACK_FOR: Duration = Duration::from_secs(60);
 const SPOOLED_GO_BACK_FOR: Duration = Duration::from_secs(3600);
-
-/// A batch that no logger has acknowledged yet.
-#[derive(Debug)]
-pub(crate) struct Shipment {
-    pub(crate) head: Arc<StreamHead>,
-    pub(crate) records: usize,
-    bytes: usize,
-    /// The batch, if it is in memory.
-    batch: Option<Batch>,
-    /// Where the spool has it.
-    spooled: Spooled,
-    /// The loggers that it was ever given to, or may have been given to.
-    given: Vec<NodeName>,
-    /// Those of them that have said that they do not have it.
-    denied: Vec<NodeName>,
-    /// Until when it waits for one of them.
-    until: Option<Mono>,
-    at: Place,
-}
-
-impl Shipment {
-    /// The batch, if it is in memory.
-    pub(crate) fn batch(&self) -> Option<&Batch> {
-        self.batch.as_ref()
-    }
-}
-
-/// Whether a batch is in the spool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Spooled {
-    No,
-    /// It was handed over, and may be there.
-    Asked,
-    /// It could not be kept, and a next life may find it all the same.
-    Perhaps,
-    /// It is safe there.
-    At(SpoolPlace),
-}
-
-/// Where a batch is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
-    /// It waits for a logger.
-    Waiting,
-    /// It was given to a logger, as the one of this turn.
-    InFlight(NodeName, u64),
-    /// It waits for this logger alone, which is asked again from then on.
-    Parked(NodeName, Mono),
-}
 
 /// A logger that may be given batches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,93 +61,6 @@ pub(crate) enum Dispatched {
     Given(Sending),
     /// It is sent to a logger that does not acknowledge, and is not open any more.
     LetGo(NodeName, Shipment),
-}
-
-/// Why a batch is dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lost {
-    /// No logger takes it.
-    Invalid,
-    /// It may be at a logger that did not come back.
-    Unsettled,
-    /// The spool has lost it.
-    Spool,
-    /// There is no logger, and the node ends.
-    NoLogger,
-}
-
-/// Records that are dropped.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Dropped {
-    pub(crate) head: Arc<StreamHead>,
-    pub(crate) records: usize,
-    pub(crate) lost: Lost,
-}
-
-impl Dropped {
-    fn of(shipment: Shipment, lost: Lost) -> Self {
-        Self {
-            head: shipment.head,
-            records: shipment.records,
-            lost,
-        }
-    }
-}
-
-/// What a producer says about batches that a logger has acknowledged.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Verdict {
-    pub(crate) keep: Numbers,
-    pub(crate) keep_shared: Numbers,
-    pub(crate) strike: Numbers,
-    pub(crate) settle: Numbers,
-}
-
-impl Verdict {
-    fn is_empty(&self) -> bool {
-        let Self {
-            keep,
-            keep_shared,
-            strike,
-            settle,
-        } = self;
-        [keep, keep_shared, strike, settle]
-            .iter()
-            .all(|numbers| numbers.is_empty())
-    }
-}
-
-/// What a producer has with one logger.
-#[derive(Debug, Default)]
-struct Outbound {
-    /// The batches that it was given, in the order of sending.
-    in_flight: BTreeMap<u64, u64>,
-    bytes: usize,
-    next_turn: u64,
-    /// When the oldest is sent again if nothing is heard.
-    ask_at: Mono,
-    wait: Duration,
-    verdict: Verdict,
-    verdict_at: Option<Mono>,
-}
-
-impl Outbound {
-    fn has_room(&self, bytes: usize) -> bool {
-        let fits = self.in_flight.len() < MOST_IN_FLIGHT
-            && self.bytes.saturating_add(bytes) <= MOST_BYTES_IN_FLIGHT;
-        fits || self.in_flight.is_empty()
-    }
-
-    /// It has said something.
-    fn heard(&mut self, now: Mono) {
-        self.wait = ASK_AGAIN;
-        self.ask_at = now.after(self.wait);
-    }
-
-    fn say(&mut self, now: Mono) -> &mut Verdict {
-        self.verdict_at.get_or_insert(now.after(VERDICT_AFTER));
-        &mut self.verdict
-    }
 }
 
 /// The batches of one life of a producer that are open: they have a number, and no logger has acknowledged them.
@@ -443,6 +301,16 @@ impl Shipper {
         Some(shipment)
     }
 
+    /// A batch is dropped, if it is open.
+    fn lose(&mut self, number: u64, lost: Lost) -> Option<Dropped> {
+        let Shipment { head, records, .. } = self.close(number)?;
+        Some(Dropped {
+            head,
+            records,
+            lost,
+        })
+    }
+
     /// A logger is out, or cannot write: what it was given and has not acknowledged goes to others.
     pub(crate) fn is_out(&mut self, logger: &NodeName) {
         let Some(outbound) = self.loggers.get_mut(logger) else {
@@ -594,8 +462,7 @@ impl Shipper {
                     self.waiting.insert(number);
                 }
                 BatchRefusal::Invalid => {
-                    let shipment = self.close(number);
-                    dropped.extend(shipment.map(|it| Dropped::of(it, Lost::Invalid)));
+                    dropped.extend(self.lose(number, Lost::Invalid));
                 }
                 BatchRefusal::GoBack => self.go_back(number, logger, now),
                 // A former life has accounted for it.
@@ -663,10 +530,8 @@ impl Shipper {
                 due.push((number, logger.clone()));
             }
         }
-        let dropped = late.into_iter().filter_map(|number| {
-            let shipment = self.close(number)?;
-            Some(Dropped::of(shipment, Lost::Unsettled))
-        });
+        let dropped = late.into_iter();
+        let dropped = dropped.filter_map(|number| self.lose(number, Lost::Unsettled));
         let dropped = dropped.collect();
         let sent = due
             .into_iter()
@@ -714,10 +579,8 @@ impl Shipper {
         };
         let lost = self.open.iter().filter(lost).map(|(number, _)| *number);
         let numbers: Vec<u64> = lost.collect();
-        let given_up = numbers.into_iter().filter_map(|number| {
-            let shipment = self.close(number)?;
-            Some(Dropped::of(shipment, Lost::NoLogger))
-        });
+        let given_up = numbers.into_iter();
+        let given_up = given_up.filter_map(|number| self.lose(number, Lost::NoLogger));
         given_up.collect()
     }
 

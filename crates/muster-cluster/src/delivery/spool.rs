@@ -643,8 +643,9 @@ impl<H: SpoolHome> Spool<H> {
         outcomes.collect()
     }
 
-    /// Returns the number of batches of this life that are in the spool.
-    pub fn batches(&self) -> usize {
+    /// The number of batches of this life that are in the spool.
+    #[cfg(test)]
+    pub(super) fn batches(&self) -> usize {
         self.own.as_ref().map_or(0, |own| own.open.len())
     }
 

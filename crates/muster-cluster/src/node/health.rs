@@ -172,6 +172,11 @@ impl NodeCore {
             return;
         };
         let text = format!("{cause}: in order again, after {} failures", trouble.count);
+        self.inform(text);
+    }
+
+    /// Tells the operator something of normal operation, each time.
+    pub(super) fn inform(&mut self, text: String) {
         let severity = Severity::Info;
         let report = Report { severity, text };
         self.outbox.effects.push(Effect::Report(report));

@@ -11,7 +11,7 @@ use muster_wire::{Class, EndpointId, Mono};
 use super::log_spool::Adopted;
 use super::logs::{self, BATCH};
 use super::node_core::NodeCore;
-use super::{Effect, NodeLoop, Report, Severity, zeek_logger};
+use super::{Effect, NodeLoop, Severity, zeek_logger};
 use crate::delivery::messages::{
     BatchRefusal, DeliveryNote, LogAck, LogRefused, LogVerdict, LoggerState,
 };
@@ -294,6 +294,23 @@ impl NodeCore {
         self.order_spool(whose, !candidates.is_empty());
     }
 
+    /// Returns whose batches they are: the name of the node, and its life.
+    pub(super) fn producer(&self, whose: Whose) -> (&str, EndpointId) {
+        match (whose, &self.logging.shipping.adopted) {
+            (Whose::Adopted, Some(adopted)) => (&adopted.node, adopted.life),
+            _ => (self.node.name.as_str(), self.id),
+        }
+    }
+
+    /// Returns which batches are those of a life, if this node has any of it.
+    pub(super) fn whose(&self, life: EndpointId) -> Option<Whose> {
+        let is_of = |whose: &Whose| {
+            let shipper = self.logging.shipping.of(*whose);
+            shipper.is_some() && self.producer(*whose).1 == life
+        };
+        Whose::ALL.into_iter().find(is_of)
+    }
+
     /// Sends an open batch to a logger.
     fn put_batch(&mut self, whose: Whose, sending: &Sending) {
         let Some(topic) = self.topic_for_node(&sending.logger) else {
@@ -309,13 +326,9 @@ impl NodeCore {
         let Some(batch) = batch.cloned() else {
             return;
         };
-        let adopted = shipping.adopted.as_ref();
-        let (node, producer) = match adopted.filter(|_| whose == Whose::Adopted) {
-            Some(adopted) => (adopted.node.clone(), adopted.life),
-            None => (self.node.name.to_string(), self.id),
-        };
+        let (node, producer) = self.producer(whose);
         let note = DeliveryNote {
-            node,
+            node: node.to_owned(),
             producer: producer.to_string(),
             number: sending.number,
             floor: shipper.floor(),
@@ -363,9 +376,7 @@ impl NodeCore {
     fn tell_of_zeek_logger(&mut self, logger: &NodeName, target: zeek_logger::Target) {
         let told = &mut self.logging.shipping.told_zeek_loggers;
         if told.insert((logger.clone(), target.path())) {
-            let (severity, text) = (Severity::Info, target.describe(logger));
-            let report = Report { severity, text };
-            self.outbox.effects.push(Effect::Report(report));
+            self.inform(target.describe(logger));
         }
     }
 
@@ -473,13 +484,10 @@ impl NodeCore {
         let Some(topic) = self.topic_for_node(logger) else {
             return;
         };
-        let shipping = &self.logging.shipping;
-        let adopted = shipping.adopted.as_ref();
-        let adopted = adopted.filter(|_| whose == Whose::Adopted);
-        let producer = adopted.map_or(self.id, |adopted| adopted.life);
+        let (_, producer) = self.producer(whose);
         let verdict = LogVerdict {
             producer: producer.to_string(),
-            floor: shipping.of(whose).map_or(0, Shipper::floor),
+            floor: self.logging.shipping.of(whose).map_or(0, Shipper::floor),
             keep: verdict.keep.to_pairs(),
             keep_shared: verdict.keep_shared.to_pairs(),
             strike: verdict.strike.to_pairs(),
@@ -551,14 +559,8 @@ impl NodeLoop {
 
     /// Reads which batches a logger speaks of. Returns `None` if they are of a life of which this node has nothing.
     fn of_this_node(&mut self, producer: &str, ranges: &[u64]) -> Option<(Whose, Numbers)> {
-        let adopted = self.core.logging.shipping.adopted.as_ref();
-        let whose = if producer == self.core.id.to_string() {
-            Some(Whose::Own)
-        } else if adopted.is_some_and(|adopted| adopted.life.to_string() == producer) {
-            Some(Whose::Adopted)
-        } else {
-            None
-        };
+        let life = producer.parse().ok();
+        let whose = life.and_then(|life| self.core.whose(life));
         let numbers = Numbers::from_pairs(ranges);
         if numbers.is_none() {
             self.core.counts.control_events_refused += 1;

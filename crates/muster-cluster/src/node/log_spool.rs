@@ -4,7 +4,7 @@ use muster_wire::EndpointId;
 
 use super::log_shipping::Whose;
 use super::node_core::NodeCore;
-use super::{Effect, NodeLoop, Report, Severity, TroubleCause};
+use super::{Effect, NodeLoop, TroubleCause};
 use crate::delivery::{Leftover, Shipper, SpoolHealth, SpoolOrder, SpoolOutcome};
 use crate::settings::SpoolWhen;
 
@@ -30,16 +30,12 @@ impl NodeCore {
     /// Tells the spool what there is for it to do.
     pub(super) fn order_spool(&mut self, whose: Whose, can_send: bool) {
         let now = self.clock.now.mono;
-        let shipping = &mut self.logging.shipping;
-        let Some(shipper) = shipping.of_mut(whose) else {
+        let (_, life) = self.producer(whose);
+        let Some(shipper) = self.logging.shipping.of_mut(whose) else {
             return;
         };
         let orders = shipper.take_orders(can_send, now);
         let is_over = shipper.is_empty() && shipper.is_spool_done() && !shipper.has_verdicts();
-        let life = match (whose, &shipping.adopted) {
-            (Whose::Adopted, Some(adopted)) => adopted.life,
-            _ => self.id,
-        };
         let orders = orders.into_iter();
         let orders = orders.map(|order| Effect::Spool { life, order });
         self.outbox.effects.extend(orders);
@@ -48,9 +44,7 @@ impl NodeCore {
             let order = SpoolOrder::End;
             self.outbox.effects.push(Effect::Spool { life, order });
             let text = format!("the loggers have what life {life} has left in the spool");
-            let severity = Severity::Info;
-            let report = Report { severity, text };
-            self.outbox.effects.push(Effect::Report(report));
+            self.inform(text);
         }
     }
 
@@ -63,9 +57,7 @@ impl NodeCore {
         let text = format!(
             "sends what life {life} of {node} has left in the spool: {batches} batches, {records} records"
         );
-        let severity = Severity::Info;
-        let report = Report { severity, text };
-        self.outbox.effects.push(Effect::Report(report));
+        self.inform(text);
         let shipping = &mut self.logging.shipping;
         let shipper = Shipper::adopted(left, shipping.loggers());
         shipping.adopted = Some(Adopted {
@@ -79,23 +71,15 @@ impl NodeCore {
     /// The spool has done something.
     pub(super) fn spool_says(&mut self, life: EndpointId, outcome: &SpoolOutcome) {
         let now = self.clock.now.mono;
-        let shipping = &mut self.logging.shipping;
-        let shipper = if life == self.id {
-            Some(&mut shipping.shipper)
-        } else {
-            let adopted = shipping.adopted.as_mut();
-            let adopted = adopted.filter(|adopted| adopted.life == life);
-            adopted.map(|adopted| &mut adopted.shipper)
-        };
+        let whose = self.whose(life);
+        let shipper = whose.and_then(|whose| self.logging.shipping.of_mut(whose));
         let Some(shipper) = shipper else {
             return;
         };
         let heard = shipper.spool_says(outcome, now);
-        let left = shipper.is_ending().then(|| shipper.records() as u64);
-        if life == self.id
-            && let Some(left) = left
-        {
-            self.counts.records_left = left;
+        // Only this life's ends.
+        if shipper.is_ending() {
+            self.counts.records_left = shipper.records() as u64;
         }
         self.counts.records_spooled += heard.kept as u64;
         self.dropped(heard.dropped);

@@ -14,7 +14,7 @@ pub use context::RegisterContext;
 
 use super::framework::Hook;
 use super::stores::DeclaredStore;
-use super::{Effect, NodeError, NodeLoop, Report, Severity};
+use super::{Effect, NodeError, NodeLoop, Severity};
 use crate::register::{
     Check, ConfigKey, Definition, DefinitionKind, Heard, Known, NotKnown, Register, STORE,
     value_key,
@@ -28,9 +28,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a node looks whether it has a copy: at first, and later.
 const LOOK_OFTEN: Duration = Duration::from_millis(100);
 const LOOK_SELDOM: Duration = Duration::from_secs(1);
-
-/// How often it reads its copy although it has not heard of a change: a store that was opened anew may not tell of any.
-const READ_AGAIN: Duration = Duration::from_secs(5);
 
 /// How often a node writes its definitions, if the store has others. Nodes of another version write theirs as well, and nobody is
 /// to go on for ever.
@@ -219,21 +216,17 @@ impl NodeLoop {
             return;
         }
         let was_attached = self.core.registers.was_attached;
-        if was_attached {
-            self.read_register();
-        }
-        let may_define = was_attached && !self.stopping;
-        let may_define = may_define && self.core.registers.written < MOST_WRITES;
-        let wrote = may_define && self.define(&store);
+        let wrote = was_attached && !self.stopping && self.define(&store);
         let registers = &mut self.core.registers;
         registers.next_look = if !was_attached {
             let is_early = now < registers.awaited_until;
             Some(now.after(if is_early { LOOK_OFTEN } else { LOOK_SELDOM }))
         } else if wrote {
             registers.written += 1;
-            Some(now.after(LOOK_SELDOM * (1 << registers.written)))
+            let pause = LOOK_SELDOM * (1 << registers.written);
+            (registers.written < MOST_WRITES).then(|| now.after(pause))
         } else {
-            Some(now.after(READ_AGAIN))
+            None
         };
     }
 
@@ -360,10 +353,9 @@ impl NodeLoop {
             return;
         }
         core.counts.register_changes += 1;
-        core.outbox.effects.push(Effect::Report(Report {
-            severity: Severity::Info,
-            text: format!("setting {key} is {value} now, and was {old} ({origin})"),
-        }));
+        core.inform(format!(
+            "setting {key} is {value} now, and was {old} ({origin})"
+        ));
         let (old, new) = (&old, &value);
         self.hook_all(Hook::SettingChanged(&SettingChange { key, old, new }));
     }

@@ -17,7 +17,7 @@ const WRITING: Duration = Duration::from_micros(100);
 /// How long what was written waits to be synced with more.
 const SYNC_AFTER: Duration = Duration::from_millis(100);
 
-/// How long a node that stops waits for its loggers, or a logger for its producers.
+/// How long a node that stops waits for its loggers, a logger for its producers, or a node for its spool.
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// Makes the sink of a node's life.
@@ -194,14 +194,20 @@ impl Cluster {
         if self.make_sink.is_none() {
             return;
         }
+        self.drain(position, |it| {
+            it.has_shipped() && it.undecided_batches() == 0
+        });
+    }
+
+    /// Waits until a node that stops is done with something, or has ended.
+    pub(super) fn drain(&mut self, position: usize, is_done: impl Fn(&NodeLoop) -> bool) {
         let end = self.now + nanos(DRAIN);
         let number = self.nodes[position].life.as_ref().map(|life| life.number);
         while self.now < end {
             let life = self.nodes[position].life.as_ref();
             let life = life.filter(|life| Some(life.number) == number);
             let node = life.and_then(|life| life.process.muster());
-            let is_done = node.is_none_or(|it| it.has_shipped() && it.undecided_batches() == 0);
-            if is_done {
+            if node.is_none_or(&is_done) {
                 return;
             }
             self.run_for(Duration::from_millis(10));

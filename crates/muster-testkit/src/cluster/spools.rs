@@ -15,9 +15,6 @@ const WORKING: Duration = Duration::from_micros(100);
 /// How long what was kept waits to be synced with more.
 const SYNC_AFTER: Duration = Duration::from_millis(100);
 
-/// How long a node that stops waits for its spool.
-const DRAIN: Duration = Duration::from_secs(5);
-
 /// The bytes of a node's spool at most.
 const LIMIT: u64 = 64 << 20;
 
@@ -168,17 +165,7 @@ impl Cluster {
         if !self.has_spools {
             return;
         }
-        let end = self.now + nanos(DRAIN);
-        let number = self.nodes[position].life.as_ref().map(|life| life.number);
-        while self.now < end {
-            let life = self.nodes[position].life.as_ref();
-            let life = life.filter(|life| Some(life.number) == number);
-            let node = life.and_then(|life| life.process.muster());
-            if node.is_none_or(NodeLoop::has_spooled) {
-                break;
-            }
-            self.run_for(Duration::from_millis(10));
-        }
+        self.drain(position, NodeLoop::has_spooled);
         let life = self.nodes[position].life.as_mut();
         let spool = life.and_then(|life| life.spool.spool.take());
         if let Some(problem) = spool.and_then(Spool::close) {

@@ -323,9 +323,7 @@ impl Shipper {
                 };
                 let _ = self.kept(*number, is_there);
                 if self.spooling.is_ending {
-                    let shipment = self.close(*number);
-                    let dropped = shipment.map(|it| Dropped::of(it, Lost::NoLogger));
-                    heard.dropped.extend(dropped);
+                    heard.dropped.extend(self.lose(*number, Lost::NoLogger));
                 } else if self.open.contains_key(number) {
                     self.spooling.due.insert(*number);
                 }
@@ -349,9 +347,7 @@ impl Shipper {
                 }
             }
             SpoolOutcome::Damaged { number } => {
-                let shipment = self.close(*number);
-                let dropped = shipment.map(|shipment| Dropped::of(shipment, Lost::Spool));
-                heard.dropped.extend(dropped);
+                heard.dropped.extend(self.lose(*number, Lost::Spool));
             }
             SpoolOutcome::NotRead { number, problem } => {
                 self.spooling.reading.remove(number);
@@ -361,9 +357,7 @@ impl Shipper {
                 *tries += 1;
                 // What comes behind it must not wait for ever.
                 if *tries >= MOST_TRIES {
-                    let shipment = self.close(*number);
-                    let dropped = shipment.map(|shipment| Dropped::of(shipment, Lost::Spool));
-                    heard.dropped.extend(dropped);
+                    heard.dropped.extend(self.lose(*number, Lost::Spool));
                 }
             }
         }
