@@ -3,7 +3,9 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
 use muster_agent::{Client, ClientError, RefusalKind};
@@ -276,18 +278,37 @@ fn logs_and_events_are_shown_and_followed() {
 
     let mut follower = here.command(&["events", "--follow", "--since", "0s", "--format", "json"]);
     let mut follower = follower.stdout(Stdio::piped()).spawn().unwrap();
-    let mut events = std::io::BufReader::new(follower.stdout.take().unwrap());
+    let mut events = BufReader::new(follower.stdout.take().unwrap());
     until("the follower", || {
         // It may not follow yet: something happens until it does.
         here.done(&["restart", "data-1"]);
         let mut line = String::new();
-        std::io::BufRead::read_line(&mut events, &mut line).unwrap();
+        BufRead::read_line(&mut events, &mut line).unwrap();
         serde_json::from_str::<Value>(&line).ok()
     });
     follower.kill().unwrap();
     follower.wait().unwrap();
     let missing = here.run(&["events", "--since", "yesterday"]);
     assert_eq!(missing.status.code(), Some(2));
+}
+
+#[test]
+fn an_agent_that_ends_before_it_answers_has_stopped() {
+    let here = AgentBox::new();
+    let socket = here.root().join("run/muster/agent.sock");
+    std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+    let agent = UnixListener::bind(&socket).unwrap();
+    let asked = std::thread::spawn(move || {
+        let (mut client, _) = agent.accept().unwrap();
+        let mut line = String::new();
+        BufReader::new(&mut client).read_line(&mut line).unwrap();
+        line
+    });
+    let stopped = here.run(&["agent", "stop"]);
+    assert_eq!(asked.join().unwrap(), "POST /v1/stop HTTP/1.1\r\n");
+    assert_eq!(stopped.status.code(), Some(0), "{}", stderr(&stopped));
+    assert_eq!(stdout(&stopped), "");
+    assert!(stderr(&stopped).contains("stopped"));
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub use files::{
     LogFiles, LogFilesConfig, LogFormat, MOST_CHANGES, MOST_STREAMS, SHORTEST_ROTATION,
 };
 pub use names::RotatedName;
-pub use read::{count_rows, files_of, names_stream, read_rows};
+pub use read::{count_rows, files_of, names_stream, read_rows, read_rows_of};
 #[cfg(feature = "simulation")]
 pub use sink::BrokenRule;
 pub use sink::{FileSink, Reopener, SETTINGS};

@@ -1,6 +1,7 @@
 //! The agent that a command is for: where it listens, and what to say if it does not answer.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use muster_agent::{Client, ClientError, Lines, Places, RefusalKind};
@@ -16,6 +17,9 @@ const ROOT: &str = "MUSTER_ROOT";
 
 /// The layout's file that is looked for first.
 const LAYOUT: &str = "muster.toml";
+
+/// How long an agent whose answer was lost may take to end.
+const LAST_MOMENTS: Duration = Duration::from_secs(1);
 
 /// Below which the standard directories are: `/`, or what `MUSTER_ROOT` says.
 fn root() -> PathBuf {
@@ -201,6 +205,27 @@ impl Target {
         self.change_and_say(what, None).await
     }
 
+    /// Has the agent stop all nodes, and then end. Its answer may be lost with it: that it is gone is answer enough.
+    pub(super) async fn stop_everything(&self) -> Result<()> {
+        match self.client().change("stop").await {
+            Ok(_) => Ok(()),
+            Err(ClientError::Lost(_)) if !self.is_remote() && self.ends().await => Ok(()),
+            Err(error) => Err(self.failure(&error).into()),
+        }
+    }
+
+    /// Whether nobody listens any more, after a moment at most.
+    async fn ends(&self) -> bool {
+        let deadline = tokio::time::Instant::now() + LAST_MOMENTS;
+        while self.is_running().await {
+            if tokio::time::Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        true
+    }
+
     /// Asks for a change, says that it was made, and what is worth knowing of it.
     pub(super) async fn change_and_say(&self, what: &str, made: Option<&str>) -> Result<()> {
         let note = self.client().change(what).await;
@@ -214,7 +239,7 @@ impl Target {
     /// Has the agent make a token.
     pub(super) async fn create_token(
         &self,
-        ttl: std::time::Duration,
+        ttl: Duration,
         for_box: Option<String>,
     ) -> Result<String> {
         let created = self.client().create_token(ttl, for_box).await;

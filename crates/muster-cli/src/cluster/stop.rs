@@ -82,19 +82,23 @@ async fn run(mut arguments: Arguments) -> Result<ExitCode> {
 
 /// Stops all nodes and their agent; the nodes alone, if the agent is gone.
 pub(super) async fn stop_all(target: &Target) -> Result<ExitCode> {
-    if let Err(error) = target.change("stop").await {
+    let asked = target.stop_everything().await;
+    if let Err(error) = asked {
         let failure = error.downcast_ref::<Failure>();
         let has_no_agent = failure.is_some_and(|failure| failure.code == NOT_RUNNING);
-        if !has_no_agent || muster_agent::running_nodes(&target.places).is_empty() {
+        if !has_no_agent || muster_agent::running_nodes(target.places()).is_empty() {
             return Err(error);
         }
-        let stopped = stop_without_agent(&Job::of(target, None)?).await?;
-        say(&format!("stopped {}, without an agent", stopped.join(", ")));
-        return Ok(ExitCode::SUCCESS);
     }
     while target.is_running().await {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    say("stopped");
+    // An agent that was killed meanwhile has left them running.
+    if muster_agent::running_nodes(target.places()).is_empty() {
+        say("stopped");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let stopped = stop_without_agent(&Job::of(target, None)?).await?;
+    say(&format!("stopped {}, without an agent", stopped.join(", ")));
     Ok(ExitCode::SUCCESS)
 }

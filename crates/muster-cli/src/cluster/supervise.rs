@@ -24,7 +24,7 @@ use crate::log::{self, Speaker};
 use crate::output::{Failure, MISCONFIGURED, say, warn};
 use crate::signals::{Asked, Signals};
 
-/// How long an answer may take on its way before the program is replaced.
+/// How long an answer may take on its way before the program is replaced, or ends.
 const LAST_ANSWER: Duration = Duration::from_millis(100);
 
 /// Nodes to run.
@@ -311,6 +311,7 @@ pub(super) async fn supervise(
         turned();
     }
     fleet.say_goodbye();
+    tokio::time::sleep(LAST_ANSWER).await;
     api.close().await;
     if killed.is_empty() {
         return Ok(ExitCode::SUCCESS);

@@ -41,15 +41,25 @@ pub fn read_rows(
         .into_iter()
         .filter(|file| file.0 == stream)
     {
-        visit(&path, |row| {
-            let fields = row.fields();
-            rows.push(
-                fields
-                    .map(|(name, field)| (name.to_owned(), field.text().into_owned()))
-                    .collect(),
-            );
-        })?;
+        rows.extend(read_rows_of(&path)?);
     }
+    Ok(rows)
+}
+
+/// Reads all rows of one file; the value of each field is found by its name.
+///
+/// # Errors
+/// Fails if the file cannot be read, or is not a log.
+pub fn read_rows_of(path: &Path) -> Result<Vec<BTreeMap<String, String>>, LogFilesError> {
+    let mut rows = Vec::new();
+    visit(path, |row| {
+        let fields = row.fields();
+        rows.push(
+            fields
+                .map(|(name, field)| (name.to_owned(), field.text().into_owned()))
+                .collect(),
+        );
+    })?;
     Ok(rows)
 }
 

@@ -1,11 +1,11 @@
 //! What has become of log records: workers write numbered ones in all rounds, and in the end all files are read.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use muster_bench::boxes::BoxOfOne;
-use muster_frameworks::log_files::{RotatedName, files_of, read_rows};
+use muster_frameworks::log_files::{RotatedName, files_of, read_rows_of};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -59,7 +59,10 @@ pub(super) struct Account {
     lives: usize,
     acknowledged: u64,
     in_files: u64,
+    /// Of those in files with a final name.
     twice: u64,
+    /// Others, which loggers would have taken out if they had gone on.
+    to_be_taken_out: u64,
     missing: u64,
     /// Files that have no final name although everything was stopped.
     unsettled: usize,
@@ -72,8 +75,14 @@ impl Account {
 
     pub(super) fn line(&self) -> String {
         format!(
-            "log records of {} lives: {} acknowledged or on their disks, {} in the files, {} of them twice, {} of the former missing; {} files without a final name",
-            self.lives, self.acknowledged, self.in_files, self.twice, self.missing, self.unsettled
+            "log records of {} lives: {} acknowledged or on their disks, {} in the files, {} twice in those with a final name, {} of the former missing; {} files without a final name, and {} records twice with those",
+            self.lives,
+            self.acknowledged,
+            self.in_files,
+            self.twice,
+            self.missing,
+            self.unsettled,
+            self.to_be_taken_out
         )
     }
 }
@@ -87,43 +96,64 @@ pub(super) fn account<'a>(
     boxes: impl Iterator<Item = &'a BoxOfOne>,
     acknowledged: &Acknowledged,
 ) -> Result<Account> {
-    let mut account = Account::default();
-    let mut found: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+    let mut settled = Vec::new();
+    let mut unsettled = Vec::new();
     for made in boxes {
         let logs = directory(made);
         if !logs.is_dir() {
             continue;
         }
-        let is_waiting = |path: &PathBuf| {
+        for path in files_of(&logs, STREAM)? {
             let name = path.file_name().and_then(|name| name.to_str());
-            name.is_some_and(|name| RotatedName::parse(name).is_none())
-        };
-        account.unsettled += files_of(&logs, STREAM)?
-            .iter()
-            .filter(|path| is_waiting(path))
-            .count();
-        read(&logs, &mut found, &mut account)?;
+            let is_settled = name.is_some_and(|name| RotatedName::parse(name).is_some());
+            let files = if is_settled {
+                &mut settled
+            } else {
+                &mut unsettled
+            };
+            files.push(path);
+        }
     }
-    account.lives = found.len();
+    let mut found = Found::default();
+    let twice = found.read(&settled)?;
+    let to_be_taken_out = found.read(&unsettled)?;
+    let mut account = Account {
+        lives: found.of_lives.len(),
+        in_files: found.records,
+        twice,
+        to_be_taken_out,
+        unsettled: unsettled.len(),
+        ..Account::default()
+    };
     for (life, count) in &acknowledged.0 {
-        let there = found.get(life).map_or(0, |numbers| numbers.len() as u64);
+        let numbers = found.of_lives.get(life);
+        let there = numbers.map_or(0, |numbers| numbers.len() as u64);
         account.missing += count.saturating_sub(there);
         account.acknowledged += count;
     }
     Ok(account)
 }
 
-fn read(
-    logs: &Path,
-    found: &mut BTreeMap<String, BTreeSet<u64>>,
-    account: &mut Account,
-) -> Result<()> {
-    for row in read_rows(logs, STREAM)? {
-        let life = row.get("life").context("a record has a life")?;
-        let number = row.get("number").context("a record has a number")?;
-        account.in_files += 1;
-        let numbers = found.entry(life.clone()).or_default();
-        account.twice += u64::from(!numbers.insert(number.parse()?));
+/// The records in files that were read.
+#[derive(Debug, Default)]
+struct Found {
+    of_lives: BTreeMap<String, BTreeSet<u64>>,
+    records: u64,
+}
+
+impl Found {
+    /// Reads files. Returns how many of their records were there before.
+    fn read(&mut self, files: &[PathBuf]) -> Result<u64> {
+        let mut twice = 0;
+        for path in files {
+            for row in read_rows_of(path)? {
+                let life = row.get("life").context("a record has a life")?;
+                let number = row.get("number").context("a record has a number")?;
+                self.records += 1;
+                let numbers = self.of_lives.entry(life.clone()).or_default();
+                twice += u64::from(!numbers.insert(number.parse()?));
+            }
+        }
+        Ok(twice)
     }
-    Ok(())
 }
