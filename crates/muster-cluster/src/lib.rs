@@ -43,6 +43,7 @@
 pub mod coordination;
 mod delivery;
 mod hrw;
+mod keyed;
 mod layout;
 mod links;
 mod membership;

@@ -18,6 +18,7 @@ mod framework;
 mod health;
 mod indirect_neighbours;
 mod inputs;
+mod keyed;
 mod log_intake;
 mod log_shipping;
 mod log_spool;
@@ -55,6 +56,8 @@ pub use crate::delivery::{
     ProducerRecord, Spool, SpoolHome, SpoolOrder, SpoolOutcome, SpoolPlace, StreamHead,
 };
 #[cfg(any(test, feature = "simulation"))]
+pub use crate::keyed::KeyedSabotage;
+#[cfg(any(test, feature = "simulation"))]
 pub use crate::requests::RequestSabotage;
 pub use crate::requests::{RequestError, RequestErrorKind};
 pub use by_name::ByName;
@@ -65,6 +68,7 @@ pub use event::Event;
 pub use facts::{Effect, Input, LogSink, NodeError, Report, Severity, Written};
 pub use framework::{Declarations, Framework, NodeLife, Registry, Site};
 pub use health::{Trouble, TroubleCause};
+pub use keyed::{KeyedContext, KeyedError, KeyedTable, Published};
 pub use logs::{Column, LogBatch, StreamError};
 pub use muster_store::Now;
 pub use question::Question;
@@ -184,9 +188,10 @@ impl NodeLoop {
         logging.logs.waiting() + logging.shipping.records()
     }
 
-    /// Returns `true` if no log record is open, or no logger is there to take it. A node that stops waits for it for a while.
+    /// Returns `true` if no log record is open, or no logger is there to take it, and no event for the owner of a key is. A node that
+    /// stops waits for it for a while.
     pub fn has_shipped(&self) -> bool {
-        self.core.logging.shipping.is_done()
+        self.core.logging.shipping.is_done() && self.core.keyed.is_done()
     }
 
     /// Returns `true` if its spool has done all that the node has asked for. A node that ends waits for it for a while.
@@ -238,6 +243,7 @@ impl NodeLoop {
             self.core.registers.next_deadline(),
             self.core.waits.next_deadline(self.core.clock.now.mono),
             self.core.requests.next_deadline(self.core.clock.now.mono),
+            self.core.keyed.next_deadline(self.core.clock.now.mono),
         ]
         .into_iter()
         .flatten()
@@ -351,9 +357,10 @@ impl NodeLoop {
         self.start_inputs();
     }
 
-    /// Returns `true` if so many writes to stores wait for their outcome that whoever feeds the node should wait: 32,768.
+    /// Returns `true` if so many writes to stores wait for their outcome, 32,768, or so many events for the owners of keys, 32,768 or
+    /// 32 MiB, that whoever feeds the node should wait.
     pub fn is_behind(&self) -> bool {
-        self.core.stores.writes.are_many()
+        self.core.stores.writes.are_many() || self.core.keyed.is_behind()
     }
 
     /// Sets the stores that this node's frameworks read from now on.
@@ -448,6 +455,9 @@ impl NodeLoop {
             self.flush_logs(Some(now));
         }
         self.end_of_grace();
+        self.run_local();
+        // What comes of it may be an event for a key of this node.
+        self.look_at_keyed();
         self.run_local();
     }
 }

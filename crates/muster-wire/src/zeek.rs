@@ -14,7 +14,7 @@ mod type_tag;
 
 pub use event::{
     ACKNOWLEDGES_LOGS, ANSWERS_REQUESTS, EventError, EventRef, FEATURES, INCARNATION, LAYOUT,
-    LayoutFingerprint, Metadata, NETWORK_TIMESTAMP, SETTINGS, put_event,
+    LayoutFingerprint, Metadata, NETWORK_TIMESTAMP, OWNS_KEYS, SETTINGS, put_event,
 };
 pub use log::{LogCreate, LogField, LogWrite, WriterInfo, put_log_create, put_log_write};
 pub use message::{

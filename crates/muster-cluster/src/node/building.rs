@@ -89,6 +89,9 @@ impl NodeLoop {
             for (handler, question) in declared.questions.iter().enumerate() {
                 this.declare_answers(question, hosted.name(), (position, handler))?;
             }
+            for (handler, (pool, event)) in declared.keyed.iter().enumerate() {
+                this.declare_keyed(pool.clone(), event, (position, handler))?;
+            }
             for store in declared.stores.iter().filter(|store| store.is_watched) {
                 this.core.watch_store(store.name, position);
             }

@@ -482,6 +482,7 @@ impl NodeLoop {
         let changes = self.changes_of(name);
         self.core.logging.shipping.is_stale |= !changes.is_empty();
         self.core.requests.is_stale |= !changes.is_empty();
+        self.core.keyed.is_stale = true;
         self.pools_changed(&changes);
     }
 

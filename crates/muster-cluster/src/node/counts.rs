@@ -141,6 +141,24 @@ mod descriptors {
         pub(super) QUESTIONS_UNKNOWN = QUESTIONS_NOT_HANDLED.key("questions_unknown").fixed(&[("reason", "unknown")]);
         /// Answers that came when nobody waited for them any more, among them second copies. They are dropped.
         pub(super) ANSWERS_LATE = counter("muster_answers_late_total").key("answers_late");
+        /// Events for the owners of keys: `out` that frameworks of this node published so, `in` that it handled as an owner.
+        pub(super) KEYED_PUBLISHED = counter("muster_keyed_events_total").key("keyed_published").fixed(&[("direction", "out")]);
+        pub(super) KEYED_HANDLED = KEYED_PUBLISHED.key("keyed_handled").fixed(&[("direction", "in")]);
+        /// Events for the owners of keys that this node sent again: they were not acknowledged in time, or there are other owners.
+        /// Some follow every node that goes or comes; steady growth means that owners or their standbys are slow.
+        pub(super) KEYED_REPEATED = counter("muster_keyed_events_repeated_total").key("keyed_repeated");
+        /// Events for the owner of a key that came to this node again. They are not handled again.
+        pub(super) KEYED_AGAIN = counter("muster_keyed_events_duplicate_total").key("keyed_again");
+        /// Events for the owners of keys that were not taken: at their node, as too many were open (`full`: they are lost, and the
+        /// framework was told), or at the owner for want of room (`no_room`: they are sent again). Growth means that owners are slow, or
+        /// that there are too few.
+        pub(super) KEYED_FULL = counter("muster_keyed_events_refused_total").key("keyed_full").fixed(&[("reason", "full")]);
+        pub(super) KEYED_NO_ROOM = KEYED_FULL.key("keyed_no_room").fixed(&[("reason", "no_room")]);
+        /// Keys whose rows this node took over from other nodes, as it owns them now; keys with the same hash count once.
+        pub(super) KEYS_TAKEN_OVER = counter("muster_keys_taken_over_total").key("keys_taken_over");
+        /// Changes of rows that were not made, as all rows of this node have 1 GiB together, copies included. Growth means that keys or rows
+        /// are not removed, or that there are too few owners.
+        pub(super) ROWS_REFUSED = counter("muster_keyed_rows_refused_total").key("rows_refused");
         /// Writes to stores that failed, or were not made as too many waited. Growth means that a store's primary is away or
         /// overloaded: look at the stores in `muster status`.
         pub(super) STORE_WRITES_FAILED = counter("muster_store_writes_failed_total").key("store_writes_failed");
@@ -242,6 +260,22 @@ pub struct NodeCounts {
     pub questions_unknown: u64,
     /// Answers that nobody waited for any more.
     pub answers_late: u64,
+    /// Events for owners of keys that frameworks published.
+    pub keyed_published: u64,
+    /// Events that this node handled as the owner of their keys.
+    pub keyed_handled: u64,
+    /// Events for owners of keys that were sent again.
+    pub keyed_repeated: u64,
+    /// Events for the owner of a key that came to this node again.
+    pub keyed_again: u64,
+    /// Events for owners of keys that were not published, as too many were open.
+    pub keyed_full: u64,
+    /// Events for the owner of a key that this node had no room for; they come again.
+    pub keyed_no_room: u64,
+    /// Keys whose rows came from other nodes, as this one owns them now.
+    pub keys_taken_over: u64,
+    /// Changes of rows that were not made for want of room.
+    pub rows_refused: u64,
     /// New values of registers and live settings that counted on this node.
     pub register_changes: u64,
     /// Values of registers and live settings that this node refused.
@@ -286,6 +320,14 @@ impl NodeCounts {
             descriptors::QUESTIONS_NOT_HANDLED.of(self.questions_not_handled),
             descriptors::QUESTIONS_UNKNOWN.of(self.questions_unknown),
             descriptors::ANSWERS_LATE.of(self.answers_late),
+            descriptors::KEYED_PUBLISHED.of(self.keyed_published),
+            descriptors::KEYED_HANDLED.of(self.keyed_handled),
+            descriptors::KEYED_REPEATED.of(self.keyed_repeated),
+            descriptors::KEYED_AGAIN.of(self.keyed_again),
+            descriptors::KEYED_FULL.of(self.keyed_full),
+            descriptors::KEYED_NO_ROOM.of(self.keyed_no_room),
+            descriptors::KEYS_TAKEN_OVER.of(self.keys_taken_over),
+            descriptors::ROWS_REFUSED.of(self.rows_refused),
             descriptors::REGISTER_CHANGES.of(self.register_changes),
             descriptors::REGISTER_VALUES_REFUSED.of(self.register_values_refused),
         ];

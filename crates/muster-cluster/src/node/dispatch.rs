@@ -20,6 +20,7 @@ use crate::delivery::messages::{
 };
 
 use super::{Context, NodeLoop, PEERS_REQUEST, barrier, logs, shape};
+use crate::keyed::messages::{EVENTS, EVENTS_ACK, LANE, LANE_ACK};
 use crate::requests::messages::{ANSWER, QUESTION};
 
 /// A handler of an event: framework and position in it.
@@ -62,6 +63,10 @@ impl NodeLoop {
             ViewUpdate::NAME => self.view_told(from, event),
             QUESTION => self.question_arrived(from, event),
             ANSWER => self.answer_arrived(from, event),
+            EVENTS => self.keyed_events(from, event),
+            EVENTS_ACK => self.keyed_acknowledged(from, event),
+            LANE => self.keyed_lane(from, event),
+            LANE_ACK => self.keyed_lane_confirmed(from, event),
             OpenStore::NAME => self.open_store(from, event),
             NeedStore::NAME => self.store_needed(from, event),
             PEERS_REQUEST => self.core.outbox.effects.push(Effect::DescribePeers(from)),

@@ -16,6 +16,7 @@ use crate::coordination::StoreGroup;
 use crate::delivery::{
     BatchRefusal, Leftover, LogDelivery, LogNotes, ProducerRecord, SpoolOrder, SpoolOutcome,
 };
+use crate::layout::PoolName;
 use crate::readiness::{Quorum, ReadyError};
 use crate::register::Unfit;
 
@@ -351,6 +352,12 @@ pub enum NodeError {
         /// The other one.
         second: &'static str,
     },
+    /// Two frameworks handle the same keyed event in a pool, or one does so twice.
+    #[error("keyed event `{0}` has two handlers")]
+    KeyedTwice(&'static str),
+    /// A framework handles keyed events in a pool that the layout does not have.
+    #[error("there is no pool {0}")]
+    UnknownPool(PoolName),
     /// A framework has declared a store whose name is not valid.
     #[error("`{0}` is not the name of a store: {1}")]
     StoreName(&'static str, muster_store::StoreNameError),

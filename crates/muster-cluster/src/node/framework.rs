@@ -14,12 +14,14 @@ use muster_wire::{EndpointId, Incarnation, Topic};
 use super::context::Context;
 use super::counts::CounterSpec;
 use super::event::Event;
+use super::keyed::{self, Change, KeyedContext, KeyedRefusal};
 use super::logs::{Column, StreamError, columns_of};
 use super::question::Question;
 use super::registers::{DeclaredRegister, RegisterChange, SettingChange};
 use super::requests;
 use super::stores::{Continuation, DeclaredStore, SharedStore, StoreChange, Then};
-use crate::layout::{Layout, Node, NodeName, Role};
+use crate::hrw::Key;
+use crate::layout::{Layout, Node, NodeName, PoolName, Role};
 use crate::pools::PoolChange;
 use crate::readiness::ReadyError;
 use crate::register::Register;
@@ -143,10 +145,22 @@ type Handler<F> =
 type Answerer<F> =
     Box<dyn Fn(&mut F, DataRef<'_>, &mut Context<'_>) -> Result<Vec<u8>, ConvertError> + Send>;
 
+type KeyedHandler<F> = Box<
+    dyn Fn(
+            &mut F,
+            &PoolName,
+            u32,
+            &EventRef<'_>,
+            &mut Context<'_>,
+        ) -> Result<Vec<Change>, KeyedRefusal>
+        + Send,
+>;
+
 /// What a framework declares.
 pub struct Declarations<F> {
     handlers: Vec<Handler<F>>,
     answerers: Vec<Answerer<F>>,
+    keyed: Vec<KeyedHandler<F>>,
     pub(crate) declared: Declared,
 }
 
@@ -157,6 +171,8 @@ pub(crate) struct Declared {
     pub(crate) handlers: Vec<(Cow<'static, str>, i32)>,
     /// The name of the question of each answerer.
     pub(crate) questions: Vec<&'static str>,
+    /// The pool and the event of each handler of keyed events.
+    pub(crate) keyed: Vec<(PoolName, &'static str)>,
     pub(crate) events: Vec<(Cow<'static, str>, Type)>,
     pub(crate) streams: Vec<DeclaredStream>,
     pub(crate) topics: Vec<Topic>,
@@ -179,6 +195,7 @@ impl<F: Framework> Declarations<F> {
         Self {
             handlers: Vec::new(),
             answerers: Vec::new(),
+            keyed: Vec::new(),
             declared: Declared::default(),
         }
     }
@@ -240,6 +257,43 @@ impl<F: Framework> Declarations<F> {
             Ok(encode_to_vec(&answer))
         };
         self.answerers.push(Box::new(answerer));
+    }
+
+    /// Handles an event with a method on the node that owns its key, among the members of a pool. `key` finds the key in the event: the
+    /// same that it is published with ([`Context::publish_keyed`]). On a node one framework alone handles the event in a pool.
+    ///
+    /// ```ignore
+    /// declarations.keyed(PoolName::proxy(), |attempt: &Attempt| attempt.attacker, Self::attempt);
+    /// // fn attempt(&mut self, event: Attempt, cx: &mut KeyedContext<'_, '_, Address>)
+    /// ```
+    pub fn keyed<E, K>(
+        &mut self,
+        pool: PoolName,
+        key: fn(&E) -> K,
+        handler: fn(&mut F, E, &mut KeyedContext<'_, '_, K>),
+    ) where
+        E: Event,
+        K: Encode + Clone + Into<Key> + 'static,
+    {
+        self.declared
+            .events
+            .push((Cow::Borrowed(E::NAME), E::data_type()));
+        self.declared.keyed.push((pool, E::NAME));
+        let handler = move |framework: &mut F,
+                            pool: &PoolName,
+                            digest: u32,
+                            event: &EventRef<'_>,
+                            cx: &mut Context<'_>| {
+            let event = event.arguments().to::<E>()?;
+            let key = key(&event);
+            if key.clone().into().digest() != digest {
+                return Err(KeyedRefusal::OtherKey);
+            }
+            let mut keyed = KeyedContext::new(cx, pool, digest, encode_to_vec(&key));
+            handler(framework, event, &mut keyed);
+            Ok(keyed.into_changes())
+        };
+        self.keyed.push(Box::new(handler));
     }
 
     /// Declares an event that is published by name only; typed events need no declaration.
@@ -324,7 +378,16 @@ pub(crate) trait Hosted: Send {
         question: DataRef<'_>,
         cx: &mut Context<'_>,
     ) -> Result<Vec<u8>, ConvertError>;
+    fn handle_keyed(
+        &mut self,
+        handler: usize,
+        pool: &PoolName,
+        digest: u32,
+        event: &EventRef<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<Vec<Change>, KeyedRefusal>;
     fn hook(&mut self, hook: Hook<'_>, cx: &mut Context<'_>);
+    fn resume_published(&mut self, then: Continuation, cx: &mut Context<'_>);
     fn resume_request(&mut self, then: Continuation, outcome: Outcome, cx: &mut Context<'_>);
     fn resume(
         &mut self,
@@ -372,6 +435,7 @@ struct Host<F> {
     framework: F,
     handlers: Vec<Handler<F>>,
     answerers: Vec<Answerer<F>>,
+    keyed: Vec<KeyedHandler<F>>,
 }
 
 impl<F: Framework> Hosted for Host<F> {
@@ -403,6 +467,24 @@ impl<F: Framework> Hosted for Host<F> {
         cx: &mut Context<'_>,
     ) -> Result<Vec<u8>, ConvertError> {
         self.answerers[answerer](&mut self.framework, question, cx)
+    }
+
+    fn handle_keyed(
+        &mut self,
+        handler: usize,
+        pool: &PoolName,
+        digest: u32,
+        event: &EventRef<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<Vec<Change>, KeyedRefusal> {
+        self.keyed[handler](&mut self.framework, pool, digest, event, cx)
+    }
+
+    fn resume_published(&mut self, then: Continuation, cx: &mut Context<'_>) {
+        // A node hands every end to the framework that has published.
+        if let Ok(then) = then.downcast::<keyed::Then<F>>() {
+            then(&mut self.framework, cx);
+        }
     }
 
     fn hook(&mut self, hook: Hook<'_>, cx: &mut Context<'_>) {
@@ -518,6 +600,7 @@ fn host<F: Framework>(site: &Site<'_>) -> Option<Created> {
     let Declarations {
         handlers,
         answerers,
+        keyed,
         declared,
     } = declarations;
     Some(Created {
@@ -525,6 +608,7 @@ fn host<F: Framework>(site: &Site<'_>) -> Option<Created> {
             framework,
             handlers,
             answerers,
+            keyed,
         }),
         declared,
     })

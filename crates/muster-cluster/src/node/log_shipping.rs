@@ -518,7 +518,12 @@ impl NodeLoop {
             OwnLogger::None | OwnLogger::Silent => 0,
             OwnLogger::Takes | OwnLogger::Fails(_) => zeek::ACKNOWLEDGES_LOGS,
         };
-        logs | zeek::ANSWERS_REQUESTS
+        let keys = if self.core.keyed.owns_keys() {
+            zeek::OWNS_KEYS
+        } else {
+            0
+        };
+        logs | zeek::ANSWERS_REQUESTS | keys
     }
 
     /// A hello says what its node can do.
@@ -526,6 +531,7 @@ impl NodeLoop {
         let features = hello.metadata(zeek::FEATURES);
         let features = features.and_then(|value| value.as_count()).unwrap_or(0);
         self.core.answers_requests(from, features);
+        self.core.owns_keys(from, features);
         let shipping = &mut self.core.logging.shipping;
         if features & zeek::ACKNOWLEDGES_LOGS != 0 && shipping.acknowledging.insert(from) {
             shipping.is_stale = true;

@@ -219,6 +219,7 @@ impl NodeLoop {
         self.look_for_indirect_neighbours();
         self.core.logging.shipping.is_stale = true;
         self.core.requests.is_stale = true;
+        self.core.keyed.is_stale = true;
         self.core.waits.changed();
     }
 }

@@ -13,6 +13,7 @@ use muster_wire::{Class, EndpointId, Filter, Incarnation, Topic};
 
 use super::counts::{CounterSpec, FrameworkCount, NodeCounts};
 use super::health::Health;
+use super::keyed::KeyedWork;
 use super::log_shipping::Shipping;
 use super::logs::{Logged, Logs};
 use super::registers::Registers;
@@ -48,6 +49,7 @@ pub(crate) struct NodeCore {
     pub(crate) stores: StoreAccess,
     pub(super) requests: Requests,
     pub(crate) registers: Registers,
+    pub(super) keyed: KeyedWork,
     pub(crate) outbox: Outbox,
     /// The events that were declared, with the types of their arguments.
     pub(crate) events: HashMap<Cow<'static, str>, Type>,
@@ -177,6 +179,7 @@ impl NodeCore {
             stores: StoreAccess::default(),
             requests: Requests::default(),
             registers: Registers::default(),
+            keyed: KeyedWork::default(),
             outbox: Outbox {
                 effects: Vec::new(),
                 local: VecDeque::new(),

@@ -18,7 +18,7 @@ pub const LAYOUT: u64 = 202;
 pub const SETTINGS: u64 = 203;
 
 /// The identifier of the metadata with what a node can do, which its hello carries: a count whose bits are
-/// [`ACKNOWLEDGES_LOGS`], [`ANSWERS_REQUESTS`] and those of later releases.
+/// [`ACKNOWLEDGES_LOGS`], [`ANSWERS_REQUESTS`], [`OWNS_KEYS`] and those of later releases.
 pub const FEATURES: u64 = 204;
 
 /// The node is a logger that acknowledges batches of log records.
@@ -26,6 +26,9 @@ pub const ACKNOWLEDGES_LOGS: u64 = 1;
 
 /// The node answers requests.
 pub const ANSWERS_REQUESTS: u64 = 2;
+
+/// The node handles events for the owners of keys, and has copies of their rows.
+pub const OWNS_KEYS: u64 = 4;
 
 /// An event as it was received: its name, arguments and metadata, borrowed and not yet converted.
 #[derive(Debug, Clone, Copy)]

@@ -1,0 +1,296 @@
+//! A member of a pool: the keys that it owns, and those that it has copies of.
+
+mod copies;
+mod intake;
+mod settling;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::mem;
+
+use bytes::Bytes;
+use muster_wire::{EndpointId, Mono};
+
+use self::intake::{Held, Producer};
+use self::settling::{Heard, Phase, Progress};
+use super::entry::{Contents, Entry, EventId, RowChange, Version};
+use super::lane::Lane;
+use super::messages::{EventsAck, KeyedEvent, LaneAck, LaneMessage};
+use super::roster::{Holder, Roster};
+use super::sabotage::Sabotage;
+
+/// What is to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum KeeperStep {
+    /// To a producer.
+    Acknowledge(EndpointId, EventsAck),
+    /// To another member.
+    Say(EndpointId, LaneMessage),
+    /// To a member that has said something.
+    Confirm(EndpointId, LaneAck),
+}
+
+/// What a member has counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct KeeperCounts {
+    /// Events that were given to a handler.
+    pub(crate) handled: u64,
+    /// Events that came again and were not.
+    pub(crate) again: u64,
+    /// Events that were not taken for want of room.
+    pub(crate) no_room: u64,
+    /// Digests whose contents were given to another owner.
+    pub(crate) handed_over: u64,
+    /// Digests whose contents came from another member.
+    pub(crate) taken_over: u64,
+    /// Messages that no member sends.
+    pub(crate) malformed: u64,
+}
+
+/// What a member may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KeeperLimits {
+    /// The bytes of all rows, copies included.
+    pub(crate) rows: usize,
+    /// The bytes of events that wait for the contents of their keys.
+    pub(crate) held: usize,
+    /// The events that are remembered because they may come again.
+    pub(crate) handled: usize,
+    /// The producers that are known.
+    pub(crate) producers: usize,
+}
+
+impl Default for KeeperLimits {
+    fn default() -> Self {
+        Self {
+            rows: 1 << 30,
+            held: 16 << 20,
+            handled: 1 << 20,
+            producers: 4_096,
+        }
+    }
+}
+
+/// A member of a pool, without I/O.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    me: EndpointId,
+    limits: KeeperLimits,
+    roster: Roster,
+    /// This member, if it is in.
+    mine: Option<Holder>,
+    /// It may not act alone at present.
+    is_suspended: bool,
+    entries: BTreeMap<u32, Entry>,
+    /// The bytes of all rows.
+    bytes: usize,
+    lanes: BTreeMap<EndpointId, Lane>,
+    heard: BTreeMap<EndpointId, Heard>,
+    phase: Phase,
+    /// The last generation of a lane.
+    generation: u64,
+    term: u64,
+    count: u64,
+    producers: BTreeMap<EndpointId, Producer>,
+    /// The events that are remembered.
+    remembered: usize,
+    /// Events whose keys' contents are not here yet.
+    held: VecDeque<Held>,
+    held_bytes: usize,
+    /// Events to handle.
+    ready: VecDeque<(EventId, KeyedEvent)>,
+    /// Whom to answer.
+    to_answer: BTreeSet<EndpointId>,
+    /// Digests that may be forgotten.
+    empty: BTreeSet<u32>,
+    steps: Vec<KeeperStep>,
+    counts: KeeperCounts,
+    broken: Sabotage,
+}
+
+impl Keeper {
+    pub(crate) fn new(me: EndpointId, limits: KeeperLimits) -> Self {
+        Self {
+            me,
+            limits,
+            roster: Roster::new(0, Vec::new()),
+            mine: None,
+            is_suspended: false,
+            entries: BTreeMap::new(),
+            bytes: 0,
+            lanes: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            phase: Phase::default(),
+            generation: 0,
+            term: 0,
+            count: 0,
+            producers: BTreeMap::new(),
+            remembered: 0,
+            held: VecDeque::new(),
+            held_bytes: 0,
+            ready: VecDeque::new(),
+            to_answer: BTreeSet::new(),
+            empty: BTreeSet::new(),
+            steps: Vec::new(),
+            counts: KeeperCounts::default(),
+            broken: Sabotage::None,
+        }
+    }
+
+    /// Lets a rule be broken.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn sabotage(&mut self, broken: Sabotage) {
+        self.broken = broken;
+    }
+
+    pub(crate) fn counts(&self) -> KeeperCounts {
+        self.counts
+    }
+
+    /// Returns how many bytes the rows have, copies included.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Returns how many digests are owned, and of how many there are copies or what is on its way.
+    #[cfg(test)]
+    pub(crate) fn digests(&self) -> (usize, usize) {
+        let owned = self.entries.values().filter(|entry| entry.is_served);
+        let owned = owned.count();
+        (owned, self.entries.len() - owned)
+    }
+
+    /// Returns `true` if of all that this member owns there are copies, and all other members have said the same of theirs.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.phase.progress == Progress::Clean
+    }
+
+    /// Returns `true` if this member owns a digest, and has all that is known of it.
+    pub(crate) fn serves(&self, digest: u32) -> bool {
+        self.mine.is_some()
+            && self.roster.owner(digest) == self.mine
+            && (self.phase.progress > Progress::Waiting
+                || self
+                    .entries
+                    .get(&digest)
+                    .is_some_and(|entry| entry.is_served))
+    }
+
+    /// Returns a row of a digest that this member owns.
+    pub(crate) fn row(&self, digest: u32, row: &[u8]) -> Option<&Bytes> {
+        self.entries.get(&digest)?.contents.rows.get(row)
+    }
+
+    /// Returns the rows of a digest, in order, from one on.
+    pub(crate) fn rows_from<'a>(
+        &'a self,
+        digest: u32,
+        first: &'a [u8],
+    ) -> impl Iterator<Item = (&'a Bytes, &'a Bytes)> {
+        let entry = self.entries.get(&digest);
+        entry.into_iter().flat_map(move |entry| {
+            let from = (std::ops::Bound::Included(first), std::ops::Bound::Unbounded);
+            entry.contents.rows.range::<[u8], _>(from)
+        })
+    }
+
+    /// Returns the digests that this member owns and has something of.
+    pub(crate) fn owned(&self) -> impl Iterator<Item = u32> {
+        let entries = self.entries.iter();
+        entries
+            .filter(|(_, entry)| entry.is_served && !entry.contents.rows.is_empty())
+            .map(|(digest, _)| *digest)
+    }
+
+    /// Returns how many more bytes rows may have.
+    pub(crate) fn room(&self) -> usize {
+        self.limits.rows.saturating_sub(self.bytes)
+    }
+
+    /// The rows of a digest have changed: because of an event, or on their own.
+    pub(crate) fn changed(&mut self, digest: u32, event: Option<EventId>, changes: Vec<RowChange>) {
+        let Some(mine) = self.mine.filter(|_| self.serves(digest)) else {
+            return;
+        };
+        if event.is_none() && changes.is_empty() {
+            return;
+        }
+        if let Some(event) = event {
+            self.remember(event, digest);
+        }
+        let standby = self.roster.standby(digest);
+        self.count += 1;
+        let entry = self.entries.entry(digest).or_insert_with(|| {
+            let mut entry = Entry::new(Contents::default(), mine);
+            entry.is_served = true;
+            // The standby has nothing of it, as this member has not.
+            entry.at = standby;
+            entry
+        });
+        let base = entry.contents.version;
+        entry.contents.version = Version {
+            term: self.term,
+            count: self.count,
+        };
+        let (grown, shrunk) = entry.contents.apply(&changes);
+        self.bytes = (self.bytes + grown).saturating_sub(shrunk);
+        if let Some(event) = event {
+            entry
+                .contents
+                .handled
+                .entry(event.producer)
+                .or_default()
+                .insert(event.number);
+        }
+        if shrunk > 0 {
+            self.empty.insert(digest);
+        }
+        let lane = standby.and_then(|standby| self.lanes.get_mut(&standby.life));
+        let Some(lane) = lane else {
+            // Nobody else is there to have it.
+            if let Some(event) = event {
+                self.done(event);
+            }
+            return;
+        };
+        if entry.is_wanted || entry.at != standby || base == Version::default() {
+            entry.at = standby;
+            entry.want();
+            entry.events.extend(event);
+            lane.copies.insert(digest);
+        } else {
+            entry.note(base, changes, event);
+            lane.changed.insert(digest);
+        }
+        if self.broken == Sabotage::AcknowledgesAlone
+            && let Some(event) = event
+        {
+            self.done(event);
+        }
+    }
+
+    /// Takes what is to be sent.
+    pub(crate) fn take_steps(&mut self, now: Mono) -> Vec<KeeperStep> {
+        self.forget_empty();
+        self.speak(now);
+        self.answer();
+        mem::take(&mut self.steps)
+    }
+
+    /// Returns when [`tick`](Self::tick) is due.
+    pub(crate) fn next_deadline(&self) -> Option<Mono> {
+        self.lanes.values().filter_map(Lane::next_deadline).min()
+    }
+
+    /// Says again what has not arrived.
+    pub(crate) fn tick(&mut self, now: Mono) {
+        for lane in self.lanes.values_mut() {
+            lane.tick(now);
+        }
+    }
+
+    /// The member may act, or not: its lease runs, or has ended.
+    pub(crate) fn set_suspended(&mut self, is_suspended: bool) {
+        self.is_suspended = is_suspended;
+        self.release_held();
+    }
+}

@@ -1,0 +1,118 @@
+//! The members of a pool that are in, and who of them has which key.
+
+use muster_wire::EndpointId;
+
+use crate::hrw::weight;
+
+/// A life of a member, from its admission until it is out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Holder {
+    pub(crate) life: EndpointId,
+    /// The epoch of its admission; 0 where nobody coordinates.
+    pub(crate) session: u64,
+}
+
+/// A member of a pool that is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RosterMember {
+    pub(crate) holder: Holder,
+    /// What weighs it for a key.
+    pub(crate) site: u32,
+    /// The box that it runs on.
+    pub(crate) place: String,
+}
+
+/// The members of a pool that are in, by an epoch. Nodes with the same members have the same owners and standbys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Roster {
+    epoch: u64,
+    id: u64,
+    members: Vec<RosterMember>,
+}
+
+impl Roster {
+    /// Returns the roster of an epoch; of epoch 0 where nobody coordinates.
+    pub(crate) fn new(epoch: u64, mut members: Vec<RosterMember>) -> Self {
+        members.sort_by_key(|member| member.holder);
+        members.dedup_by_key(|member| member.holder.life);
+        let mut id = Fingerprint::default();
+        for member in &members {
+            id.add(member.holder.life.as_bytes());
+            id.add(&member.holder.session.to_le_bytes());
+        }
+        Self {
+            epoch,
+            id: id.0,
+            members,
+        }
+    }
+
+    /// Returns the epoch that has decided it; 0 if nobody decides.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Returns a number that only rosters of the same members have.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Returns the member that owns a key: the one that every other node finds, Zeek's too.
+    pub(crate) fn owner(&self, digest: u32) -> Option<Holder> {
+        ranked(&self.members, digest).map(|member| member.holder)
+    }
+
+    /// Returns the member that has a copy of what the owner of a key knows: on another box, if there is one.
+    pub(crate) fn standby(&self, digest: u32) -> Option<Holder> {
+        let owner = ranked(&self.members, digest)?;
+        let elsewhere = |member: &&RosterMember| member.place != owner.place;
+        let others = |member: &&RosterMember| member.holder != owner.holder;
+        let found = ranked(self.members.iter().filter(elsewhere), digest);
+        let found = found.or_else(|| ranked(self.members.iter().filter(others), digest));
+        found.map(|member| member.holder)
+    }
+
+    /// Returns `true` if a holder is in.
+    pub(crate) fn has(&self, holder: Holder) -> bool {
+        self.members.iter().any(|member| member.holder == holder)
+    }
+
+    /// Returns the holder that a life is, if it is in.
+    pub(crate) fn holder(&self, life: EndpointId) -> Option<Holder> {
+        let mut members = self.members.iter();
+        let found = members.find(|member| member.holder.life == life);
+        found.map(|member| member.holder)
+    }
+
+    /// Returns all who are in.
+    pub(crate) fn holders(&self) -> impl Iterator<Item = Holder> {
+        self.members.iter().map(|member| member.holder)
+    }
+}
+
+/// The member with the highest weight for a key, and of those with the same weight the one with the larger site.
+fn ranked<'a>(
+    members: impl IntoIterator<Item = &'a RosterMember>,
+    digest: u32,
+) -> Option<&'a RosterMember> {
+    members
+        .into_iter()
+        .max_by_key(|member| (weight(digest, member.site), member.site))
+}
+
+/// FNV-1a with 64 bits.
+struct Fingerprint(u64);
+
+impl Default for Fingerprint {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fingerprint {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}

@@ -1,0 +1,682 @@
+//! A pool of members, producers, and what decides who is in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use muster_data::{DataRef, encode};
+use muster_test_support::Random;
+use muster_wire::{EndpointId, Mono};
+
+use crate::Key;
+use crate::hrw::site_id;
+use crate::keyed::messages::{
+    put_events_ack, put_keyed_events, put_lane, put_lane_ack, read_events_ack, read_keyed_events,
+    read_lane, read_lane_ack,
+};
+use crate::keyed::sabotage::Sabotage;
+use crate::keyed::{
+    Holder, Keeper, KeeperLimits, KeeperStep, Publishing, Roster, RosterMember, RowChange,
+};
+
+const MEMBERS: usize = 5;
+const PLACES: [&str; MEMBERS] = ["a", "a", "b", "c", "d"];
+const PRODUCERS: usize = 3;
+/// Keys below this have one producer, whose events may clear them; the others have all producers.
+const OWN_KEYS: u64 = 9;
+const KEYS: u64 = 14;
+const ROUNDS: usize = 8;
+
+/// What has happened.
+#[derive(Debug, Default)]
+pub(super) struct Fate {
+    pub(super) crashes: u64,
+    pub(super) expulsions: u64,
+    pub(super) joins: u64,
+    pub(super) events: u64,
+    pub(super) again: u64,
+    pub(super) handed_over: u64,
+}
+
+impl Fate {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.crashes += other.crashes;
+        self.expulsions += other.expulsions;
+        self.joins += other.joins;
+        self.events += other.events;
+        self.again += other.again;
+        self.handed_over += other.handed_over;
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) problem: Option<String>,
+    pub(super) fate: Fate,
+}
+
+struct Process {
+    life: EndpointId,
+    keeper: Keeper,
+    is_frozen: bool,
+    /// The rosters that it will hear of.
+    news: Vec<(u64, u64)>,
+}
+
+struct Producer {
+    life: EndpointId,
+    publishing: Publishing,
+    news: Vec<(u64, u64)>,
+    /// By key: what it has published, in order.
+    published: BTreeMap<u64, Vec<Op>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Op {
+    Add(u64),
+    Clear,
+}
+
+enum Words {
+    Events(Vec<u8>),
+    EventsAck(Vec<u8>),
+    Lane(Vec<u8>),
+    LaneAck(Vec<u8>),
+}
+
+struct World {
+    random: Random,
+    now: u64,
+    sequence: u64,
+    lives: u64,
+    mail: BTreeMap<(u64, u64), (EndpointId, EndpointId, Words)>,
+    members: Vec<Option<Process>>,
+    producers: Vec<Producer>,
+    /// What was decided, by epoch: the sessions of the members that are in.
+    decided: BTreeMap<u64, Roster>,
+    epoch: u64,
+    sessions: BTreeMap<usize, (u64, EndpointId)>,
+    is_bad: bool,
+    broken: Sabotage,
+    problem: Option<String>,
+    fate: Fate,
+}
+
+pub(super) fn run(seed: u64, broken: Sabotage) -> Found {
+    let mut world = World::new(seed, broken);
+    world.play();
+    let World {
+        problem,
+        mut fate,
+        members,
+        ..
+    } = world;
+    for process in members.into_iter().flatten() {
+        let counts = process.keeper.counts();
+        fate.again += counts.again;
+        fate.handed_over += counts.handed_over;
+    }
+    Found { problem, fate }
+}
+
+fn digest_of(key: u64) -> u32 {
+    Key::from(format!("key-{key}").as_str()).digest()
+}
+
+impl World {
+    fn new(seed: u64, broken: Sabotage) -> Self {
+        let mut world = Self {
+            random: Random::new(seed),
+            now: 1_000,
+            sequence: 0,
+            lives: 0,
+            mail: BTreeMap::new(),
+            members: (0..MEMBERS).map(|_| None).collect(),
+            producers: Vec::new(),
+            decided: BTreeMap::new(),
+            epoch: 0,
+            sessions: BTreeMap::new(),
+            is_bad: false,
+            broken,
+            problem: None,
+            fate: Fate::default(),
+        };
+        for _ in 0..PRODUCERS {
+            let life = world.new_life();
+            world.producers.push(Producer {
+                life,
+                publishing: Publishing::new(),
+                news: Vec::new(),
+                published: BTreeMap::new(),
+            });
+        }
+        world
+    }
+
+    fn mono(&self) -> Mono {
+        Mono::default().after(Duration::from_millis(self.now))
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.random.below(usize::try_from(limit).unwrap()) as u64
+    }
+
+    fn new_life(&mut self) -> EndpointId {
+        self.lives += 1;
+        let mut bytes = [7; 16];
+        bytes[..8].copy_from_slice(&self.lives.to_be_bytes());
+        EndpointId::from_bytes(bytes)
+    }
+
+    fn play(&mut self) {
+        let count = 2 + usize::try_from(self.below(3)).unwrap();
+        for member in 0..count {
+            self.start(member);
+            self.admit(member);
+        }
+        self.settle(20_000);
+        for _ in 0..ROUNDS {
+            if self.problem.is_some() {
+                return;
+            }
+            self.is_bad = self.below(2) == 0;
+            self.happen();
+            let lasts = 200 + self.below(3_000);
+            self.work(lasts);
+            self.is_bad = false;
+            self.settle(60_000);
+        }
+        // Everything comes to its end.
+        self.settle(60_000);
+        for _ in 0..600 {
+            let is_done = self.producers.iter().all(|it| it.publishing.len() == 0);
+            if is_done {
+                break;
+            }
+            self.step(100);
+        }
+        for _ in 0..100 {
+            self.step(50);
+        }
+        self.settle(20_000);
+        self.judge();
+    }
+
+    /// Something happens to a member, and ends again.
+    fn happen(&mut self) {
+        let running: Vec<usize> = self.sessions.keys().copied().collect();
+        let missing: Vec<usize> = (0..MEMBERS)
+            .filter(|member| !self.sessions.contains_key(member))
+            .collect();
+        let any = usize::try_from(self.below(100)).unwrap();
+        let kind = self.below(4);
+        if running.len() > 2 && kind == 0 {
+            // It dies, and is out some time later.
+            let member = running[any % running.len()];
+            self.fate.crashes += 1;
+            self.count_of(member);
+            self.members[member] = None;
+            let after = 50 + self.below(1_500);
+            self.work(after);
+            self.expel(member);
+        } else if running.len() > 2 && kind == 1 {
+            // It is out, and does not know it for a while; it may hang, too.
+            let member = running[any % running.len()];
+            self.fate.expulsions += 1;
+            let hangs = self.below(2) == 0;
+            if let Some(process) = &mut self.members[member] {
+                process.is_frozen = hangs;
+            }
+            let after = self.below(1_000);
+            self.work(after);
+            self.expel(member);
+            let after = self.below(2_000);
+            self.work(after);
+            if let Some(process) = &mut self.members[member] {
+                process.is_frozen = false;
+            }
+            let after = self.below(1_000);
+            self.work(after);
+            self.admit(member);
+        } else if kind == 2 && running.len() > 2 {
+            // It comes back at once as another life.
+            let member = running[any % running.len()];
+            self.fate.crashes += 1;
+            self.count_of(member);
+            self.start(member);
+            let after = self.below(300);
+            self.work(after);
+            self.sessions.remove(&member);
+            self.admit(member);
+        } else if !missing.is_empty() {
+            self.fate.joins += 1;
+            let member = missing[any % missing.len()];
+            self.start(member);
+            self.admit(member);
+            if self.below(2) == 0 {
+                // Somebody dies before everything is where it belongs.
+                let after = self.below(400);
+                self.work(after);
+                let running: Vec<usize> = self.sessions.keys().copied().collect();
+                let dies = running[any % running.len()];
+                self.fate.crashes += 1;
+                self.count_of(dies);
+                self.members[dies] = None;
+                let after = self.below(500);
+                self.work(after);
+                self.expel(dies);
+                return;
+            }
+            let others: Vec<usize> = missing.into_iter().filter(|it| *it != member).collect();
+            if !others.is_empty() && self.below(2) == 0 {
+                let after = self.below(200);
+                self.work(after);
+                let member = others[any % others.len()];
+                self.start(member);
+                self.admit(member);
+            }
+        }
+    }
+
+    fn count_of(&mut self, member: usize) {
+        if let Some(process) = &self.members[member] {
+            let counts = process.keeper.counts();
+            self.fate.again += counts.again;
+            self.fate.handed_over += counts.handed_over;
+        }
+    }
+
+    fn start(&mut self, member: usize) {
+        let life = self.new_life();
+        let mut keeper = Keeper::new(life, KeeperLimits::default());
+        keeper.sabotage(self.broken);
+        self.members[member] = Some(Process {
+            life,
+            keeper,
+            is_frozen: false,
+            news: Vec::new(),
+        });
+    }
+
+    fn admit(&mut self, member: usize) {
+        let Some(process) = &self.members[member] else {
+            return;
+        };
+        let session = self.epoch + 1;
+        self.sessions.insert(member, (session, process.life));
+        self.decide();
+    }
+
+    fn expel(&mut self, member: usize) {
+        self.sessions.remove(&member);
+        self.decide();
+    }
+
+    /// A new epoch, of which everybody hears at a time of its own.
+    fn decide(&mut self) {
+        self.epoch += 1;
+        let members = self.sessions.iter().map(|(member, (session, life))| {
+            let holder = Holder {
+                life: *life,
+                session: *session,
+            };
+            RosterMember {
+                holder,
+                site: site_id(&format!("data-{member}"), 0),
+                place: PLACES[*member].to_owned(),
+            }
+        });
+        let roster = Roster::new(self.epoch, members.collect());
+        self.decided.insert(self.epoch, roster);
+        let epoch = self.epoch;
+        for member in 0..MEMBERS {
+            let is_in = self.sessions.contains_key(&member);
+            let lag = if is_in { self.lag() } else { self.below(2_500) };
+            let at = self.now + lag;
+            if let Some(process) = &mut self.members[member] {
+                process.news.push((at, epoch));
+            }
+        }
+        for producer in 0..PRODUCERS {
+            let at = self.now + self.lag();
+            self.producers[producer].news.push((at, epoch));
+        }
+    }
+
+    fn lag(&mut self) -> u64 {
+        if self.below(3) == 0 {
+            self.below(400)
+        } else {
+            self.below(10)
+        }
+    }
+
+    /// Time passes, and producers publish.
+    fn work(&mut self, lasts: u64) {
+        let until = self.now + lasts;
+        while self.now < until && self.problem.is_none() {
+            if self.below(4) == 0 {
+                let producer = usize::try_from(self.below(PRODUCERS as u64)).unwrap();
+                self.publish(producer);
+            }
+            let passes = 1 + self.below(10);
+            self.step(passes);
+        }
+    }
+
+    fn publish(&mut self, producer: usize) {
+        let mut key = self.below(KEYS);
+        if key < OWN_KEYS {
+            // One of its own.
+            key = key / PRODUCERS as u64 * PRODUCERS as u64 + producer as u64;
+        }
+        let clears = key < OWN_KEYS && self.below(8) == 0;
+        let it = &mut self.producers[producer];
+        let published = it.published.entry(key).or_default();
+        let op = if clears {
+            Op::Clear
+        } else {
+            Op::Add(published.len() as u64 + 1)
+        };
+        let text = match op {
+            Op::Add(number) => format!("{key} {producer} {number}"),
+            Op::Clear => format!("{key} {producer} clear"),
+        };
+        if it
+            .publishing
+            .publish(digest_of(key), {
+                let mut payload = Vec::new();
+                encode::string(&mut payload, text.as_bytes());
+                Bytes::from(payload)
+            })
+            .is_ok()
+        {
+            published.push(op);
+            self.fate.events += 1;
+        }
+    }
+
+    /// Waits until all members have copies of everything, and have heard of all.
+    fn settle(&mut self, limit: u64) {
+        let until = self.now + limit;
+        while self.problem.is_none() {
+            let processes = self.members.iter().flatten();
+            let mut lags = processes.map(|it| !it.news.is_empty());
+            let has_news = lags.any(|it| it) || self.producers.iter().any(|it| !it.news.is_empty());
+            let mut members = self.sessions.keys();
+            let is_settled = members.all(|member| {
+                let process = self.members[*member].as_ref();
+                process.is_some_and(|it| it.keeper.is_settled())
+            });
+            if is_settled && !has_news {
+                return;
+            }
+            if self.now > until {
+                self.problem = Some("not settled".to_owned());
+                return;
+            }
+            self.step(20);
+        }
+    }
+
+    /// Time passes, and everything that is due happens.
+    fn step(&mut self, passes: u64) {
+        let until = self.now + passes;
+        while self.now < until {
+            let mail = self.mail.first_key_value().map(|(due, _)| due.0);
+            self.now = mail.map_or(until, |due| due.clamp(self.now + 1, until));
+            self.hear_news();
+            while let Some(entry) = self.mail.first_entry()
+                && entry.key().0 <= self.now
+            {
+                let (from, to, words) = entry.remove();
+                self.deliver(from, to, &words);
+            }
+            self.tick();
+        }
+    }
+
+    fn hear_news(&mut self) {
+        let now = self.now;
+        let take = |news: &mut Vec<(u64, u64)>| {
+            let due = news.iter().filter(|(at, _)| *at <= now);
+            let newest = due.map(|(_, epoch)| *epoch).max();
+            let newest = newest?;
+            // What is older is passed over.
+            news.retain(|(_, epoch)| *epoch > newest);
+            Some(newest)
+        };
+        for process in self.members.iter_mut().flatten() {
+            if process.is_frozen {
+                continue;
+            }
+            if let Some(epoch) = take(&mut process.news) {
+                process.keeper.enter(self.decided[&epoch].clone());
+            }
+        }
+        for producer in &mut self.producers {
+            if let Some(epoch) = take(&mut producer.news) {
+                producer.publishing.enter(self.decided[&epoch].clone());
+            }
+        }
+    }
+
+    fn deliver(&mut self, from: EndpointId, to: EndpointId, words: &Words) {
+        let now = self.mono();
+        if let Words::EventsAck(bytes) = words {
+            let (_, ack) = read_events_ack(DataRef::from_validated(bytes)).unwrap();
+            if let Some(producer) = self.producers.iter_mut().find(|it| it.life == to) {
+                producer.publishing.acknowledged(from, &ack, now);
+            }
+            return;
+        }
+        let mut processes = self.members.iter_mut().flatten();
+        let Some(process) = processes.find(|it| it.life == to) else {
+            return;
+        };
+        if process.is_frozen {
+            // It hears it when it goes on.
+            let later = (self.now + 50, self.sequence);
+            self.sequence += 1;
+            let words = match words {
+                Words::Events(bytes) => Words::Events(bytes.clone()),
+                Words::EventsAck(bytes) => Words::EventsAck(bytes.clone()),
+                Words::Lane(bytes) => Words::Lane(bytes.clone()),
+                Words::LaneAck(bytes) => Words::LaneAck(bytes.clone()),
+            };
+            self.mail.insert(later, (from, to, words));
+            return;
+        }
+        match words {
+            Words::Events(bytes) => {
+                let (_, events) = read_keyed_events(DataRef::from_validated(bytes)).unwrap();
+                process.keeper.arrived(from, events);
+            }
+            Words::Lane(bytes) => {
+                let (_, message) = read_lane(DataRef::from_validated(bytes)).unwrap();
+                process.keeper.heard(from, &message);
+            }
+            Words::LaneAck(bytes) => {
+                let (_, ack) = read_lane_ack(DataRef::from_validated(bytes)).unwrap();
+                process.keeper.lane_confirmed(from, &ack, now);
+            }
+            Words::EventsAck(_) => {}
+        }
+        let problem = handle_all(&mut process.keeper);
+        self.problem = self.problem.take().or(problem);
+    }
+
+    fn tick(&mut self) {
+        let now = self.mono();
+        let mut sent = Vec::new();
+        for process in self.members.iter_mut().flatten() {
+            if process.is_frozen {
+                continue;
+            }
+            let problem = handle_all(&mut process.keeper);
+            self.problem = self.problem.take().or(problem);
+            process.keeper.tick(now);
+            for step in process.keeper.take_steps(now) {
+                let mut out = Vec::new();
+                let (to, words) = match step {
+                    KeeperStep::Acknowledge(to, ack) => {
+                        put_events_ack(&mut out, "pool", &ack);
+                        (to, Words::EventsAck(out))
+                    }
+                    KeeperStep::Say(to, message) => {
+                        put_lane(&mut out, "pool", &message);
+                        (to, Words::Lane(out))
+                    }
+                    KeeperStep::Confirm(to, ack) => {
+                        put_lane_ack(&mut out, "pool", &ack);
+                        (to, Words::LaneAck(out))
+                    }
+                };
+                sent.push((process.life, to, words));
+            }
+        }
+        for producer in &mut self.producers {
+            producer.publishing.tick(now);
+            for sending in producer.publishing.take_steps(now) {
+                let mut out = Vec::new();
+                put_keyed_events(&mut out, "pool", &sending.events);
+                sent.push((producer.life, sending.to, Words::Events(out)));
+            }
+        }
+        for (from, to, words) in sent {
+            self.send(from, to, words);
+        }
+    }
+
+    fn send(&mut self, from: EndpointId, to: EndpointId, words: Words) {
+        if self.is_bad && self.below(12) == 0 {
+            return;
+        }
+        let slow = if self.is_bad && self.below(5) == 0 {
+            150
+        } else {
+            4
+        };
+        let at = self.now + 1 + self.below(slow);
+        self.sequence += 1;
+        self.mail.insert((at, self.sequence), (from, to, words));
+    }
+
+    /// Looks at the rows when all is quiet.
+    fn judge(&mut self) {
+        if self.problem.is_some() {
+            return;
+        }
+        let open: usize = self.producers.iter().map(|it| it.publishing.len()).sum();
+        if open > 0 {
+            self.problem = Some(format!("{open} events are not done"));
+            return;
+        }
+        for key in 0..KEYS {
+            let mut expected = BTreeSet::new();
+            for (producer, it) in self.producers.iter().enumerate() {
+                for op in it.published.get(&key).into_iter().flatten() {
+                    match op {
+                        Op::Add(number) => {
+                            expected.insert(format!("{key} n {producer} {number}"));
+                        }
+                        Op::Clear => expected.clear(),
+                    }
+                }
+            }
+            let digest = digest_of(key);
+            let owners = self.members.iter().flatten();
+            let owners: Vec<&Process> = owners.filter(|it| it.keeper.serves(digest)).collect();
+            let [owner] = owners.as_slice() else {
+                self.problem = Some(format!("key {key} has {} owners", owners.len()));
+                return;
+            };
+            let prefix = format!("{key} n ");
+            let rows = owner.keeper.rows_from(digest, prefix.as_bytes());
+            let found: BTreeSet<String> = rows
+                .map(|(row, _)| String::from_utf8(row.to_vec()).unwrap())
+                .take_while(|row| row.starts_with(&prefix))
+                .collect();
+            if found != expected {
+                let missing: Vec<_> = expected.difference(&found).take(3).collect();
+                let strange: Vec<_> = found.difference(&expected).take(3).collect();
+                self.problem = Some(format!(
+                    "key {key}: missing {missing:?}, too many {strange:?}"
+                ));
+                return;
+            }
+        }
+        // What is empty is forgotten, by everybody.
+        let filled: BTreeSet<u32> = (0..KEYS)
+            .map(digest_of)
+            .filter(|digest| {
+                let mut members = self.members.iter().flatten();
+                members
+                    .any(|it| it.keeper.serves(*digest) && it.keeper.owned().any(|d| d == *digest))
+            })
+            .collect();
+        let held: usize = self
+            .sessions
+            .keys()
+            .map(|member| {
+                let process = self.members[*member].as_ref();
+                process.map_or(0, |it| {
+                    let (owned, copies) = it.keeper.digests();
+                    owned + copies
+                })
+            })
+            .sum();
+        if held > 2 * filled.len() {
+            self.problem = Some(format!(
+                "{held} digests are held, {} have rows",
+                filled.len()
+            ));
+        }
+    }
+}
+
+/// Handles what is ready. Returns what is wrong with it.
+fn handle_all(keeper: &mut Keeper) -> Option<String> {
+    let mut problem = None;
+    while let Some((id, event)) = keeper.take_event() {
+        let text = DataRef::from_validated(&event.payload).as_str().unwrap();
+        let parts: Vec<&str> = text.split(' ').collect();
+        let (key, producer, what) = (parts[0], parts[1], parts[2]);
+        let mut changes = Vec::new();
+        if what == "clear" {
+            let prefix = format!("{key} ");
+            let rows = keeper.rows_from(event.digest, prefix.as_bytes());
+            let rows = rows.take_while(|(row, _)| row.starts_with(prefix.as_bytes()));
+            changes.extend(rows.map(|(row, _)| RowChange {
+                row: row.clone(),
+                value: None,
+            }));
+        } else {
+            let row = format!("{key} n {producer} {what}");
+            if keeper.row(event.digest, row.as_bytes()).is_some() {
+                problem = Some(format!("{row} is handled twice"));
+            }
+            let last = format!("{key} last {producer}");
+            let before = keeper.row(event.digest, last.as_bytes());
+            let number: u64 = what.parse().unwrap();
+            let before = before.map_or(0, |value| {
+                let mut value = DataRef::from_validated(value).as_vector().unwrap().iter();
+                value.next().unwrap().as_count().unwrap()
+            });
+            if problem.is_none() && before >= number {
+                problem = Some(format!("{row} comes after {before}"));
+            }
+            let mut value = Vec::new();
+            encode::vector_header(&mut value, 1);
+            encode::count(&mut value, number);
+            let set = |row: String, value: &[u8]| RowChange {
+                row: Bytes::from(row),
+                value: Some(Bytes::copy_from_slice(value)),
+            };
+            changes.push(set(row, b"1"));
+            changes.push(set(last, &value));
+        }
+        keeper.changed(event.digest, Some(id), changes);
+    }
+    problem
+}

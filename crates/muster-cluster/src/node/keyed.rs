@@ -1,0 +1,583 @@
+//! Keyed work of a node: events for the owners of keys, and the keys that the node owns or has copies of.
+
+mod context;
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use muster_data::DataRef;
+use muster_wire::zeek::{self, EventRef, Message, Metadata};
+use muster_wire::{Class, EndpointId, Mono};
+
+pub(super) use context::{Change, KeyedRefusal, Then};
+pub use context::{KeyedContext, KeyedError, Published};
+pub use table::KeyedTable;
+
+use super::dispatch::{HandlerRef, call};
+use super::node_core::NodeCore;
+use super::stores::Continuation;
+use super::{NodeLoop, Severity, shape};
+use crate::coordination::{Standing, View};
+use crate::hrw::Key;
+use crate::keyed::messages::{
+    EVENTS, EVENTS_ACK, LANE, LANE_ACK, put_events_ack, put_keyed_events, put_lane, put_lane_ack,
+    read_events_ack, read_keyed_events, read_lane, read_lane_ack,
+};
+use crate::keyed::{
+    EventId, Holder, Keeper, KeeperCounts, KeeperLimits, KeeperStep, KeyedEvent, Publishing,
+    Roster, RosterMember, RowChange,
+};
+use crate::layout::{NodeName, PoolName};
+
+/// How long a producer that is gone is remembered: what it has sent may still be on its way.
+const REMEMBERED: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// What a node has of keyed work.
+#[derive(Default)]
+pub(crate) struct KeyedWork {
+    pools: BTreeMap<PoolName, PoolWork>,
+    /// The handlers of events, by their pools and names.
+    handlers: HashMap<(PoolName, &'static str), HandlerRef>,
+    /// The lives whose hello has said that they own keys.
+    able: BTreeSet<EndpointId>,
+    /// Who waits for the end of an event.
+    waiting: HashMap<(PoolName, u64), Waiting>,
+    /// Producers that are gone, and since when.
+    gone: BTreeMap<EndpointId, Mono>,
+    /// Somebody has come or gone.
+    pub(super) is_stale: bool,
+    /// Something is to be said.
+    is_due: bool,
+}
+
+struct Waiting {
+    framework: usize,
+    then: Continuation,
+}
+
+/// What a node has of keyed work in one pool.
+struct PoolWork {
+    publishing: Publishing,
+    /// If the node is a member, and handles events there.
+    keeper: Option<Keeper>,
+    roster: Option<u64>,
+}
+
+impl std::fmt::Debug for KeyedWork {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyedWork").finish_non_exhaustive()
+    }
+}
+
+impl KeyedWork {
+    pub(super) fn next_deadline(&self, now: Mono) -> Option<Mono> {
+        let is_used = !self.pools.is_empty();
+        if is_used && (self.is_due || self.is_stale) {
+            return Some(now);
+        }
+        let pools = self.pools.values().flat_map(|pool| {
+            let keeper = pool.keeper.as_ref().and_then(Keeper::next_deadline);
+            [keeper, pool.publishing.next_deadline()]
+        });
+        let gone = self.gone.values().map(|since| since.after(REMEMBERED));
+        pools.flatten().chain(gone).min()
+    }
+
+    /// Returns `true` if no event is open.
+    pub(super) fn is_done(&self) -> bool {
+        self.pools.values().all(|pool| pool.publishing.len() == 0)
+    }
+
+    /// Returns `true` if so many events are open that whoever makes more should wait: half of what may be.
+    pub(super) fn is_behind(&self) -> bool {
+        let mut pools = self.pools.values();
+        pools.any(|pool| pool.publishing.is_half_full())
+    }
+
+    /// Returns `true` if a framework of this node handles events for owners of keys.
+    pub(super) fn owns_keys(&self) -> bool {
+        !self.handlers.is_empty()
+    }
+
+    fn pool(&mut self, pool: &PoolName) -> &mut PoolWork {
+        self.pools.entry(pool.clone()).or_insert_with(|| {
+            self.is_stale = true;
+            PoolWork {
+                publishing: Publishing::new(),
+                keeper: None,
+                roster: None,
+            }
+        })
+    }
+
+    fn keeper(&self, pool: &PoolName) -> Option<&Keeper> {
+        self.pools.get(pool)?.keeper.as_ref()
+    }
+}
+
+impl NodeCore {
+    /// Publishes an event for the owner of a key. Returns its number in the pool.
+    fn publish_keyed(
+        &mut self,
+        pool: &PoolName,
+        key: Key,
+        name: &'static str,
+        arguments: &[u8],
+    ) -> Result<u64, KeyedError> {
+        if self.members.pools.view(pool).is_none() {
+            return Err(KeyedError::UnknownPool(pool.clone()));
+        }
+        let metadata = self.metadata();
+        let mut payload = Vec::new();
+        zeek::put_event(&mut payload, name, metadata, |out| {
+            out.extend_from_slice(arguments);
+        });
+        let work = self.keyed.pool(pool);
+        let taken = work.publishing.publish(key.digest(), payload.into());
+        if let Ok(number) = taken {
+            self.counts.keyed_published += 1;
+            self.keyed.is_due = true;
+            return Ok(number);
+        }
+        self.counts.keyed_full += 1;
+        let text = || {
+            format!(
+                "too many events for the owners of keys of {pool} are open: some are not published"
+            )
+        };
+        self.report(Severity::Warning, "keyed", text);
+        Err(KeyedError::Full(pool.clone()))
+    }
+
+    /// A hello says whether its node owns keys.
+    pub(super) fn owns_keys(&mut self, from: EndpointId, features: u64) {
+        if features & zeek::OWNS_KEYS != 0 && self.keyed.able.insert(from) {
+            self.keyed.is_stale = true;
+        }
+    }
+
+    fn say(&mut self, to: EndpointId, name: &str, arguments: impl FnOnce(&mut Vec<u8>)) {
+        let topic = self.layout.topics().id(to);
+        self.send(&topic, Class::Event, name, Metadata::default(), arguments);
+    }
+
+    /// Says what is to be said, again where the time has come.
+    fn take_keyed_steps(&mut self) {
+        let now = self.clock.now.mono;
+        let mut pools = std::mem::take(&mut self.keyed.pools);
+        for (name, pool) in &mut pools {
+            pool.publishing.tick(now);
+            for sending in pool.publishing.take_steps(now) {
+                self.counts.keyed_repeated += sending.repeated as u64;
+                self.say(sending.to, EVENTS, |out| {
+                    put_keyed_events(out, name.as_str(), &sending.events);
+                });
+            }
+            let Some(keeper) = &mut pool.keeper else {
+                continue;
+            };
+            keeper.tick(now);
+            for step in keeper.take_steps(now) {
+                match step {
+                    KeeperStep::Acknowledge(to, ack) => self.say(to, EVENTS_ACK, |out| {
+                        put_events_ack(out, name.as_str(), &ack);
+                    }),
+                    KeeperStep::Say(to, message) => self.say(to, LANE, |out| {
+                        put_lane(out, name.as_str(), &message);
+                    }),
+                    KeeperStep::Confirm(to, ack) => self.say(to, LANE_ACK, |out| {
+                        put_lane_ack(out, name.as_str(), &ack);
+                    }),
+                }
+            }
+        }
+        self.keyed.pools = pools;
+        self.keyed.is_due = false;
+        self.count_keyed();
+    }
+
+    fn count_keyed(&mut self) {
+        let mut total = KeeperCounts::default();
+        let keepers = self.keyed.pools.values();
+        for counts in keepers
+            .filter_map(|pool| pool.keeper.as_ref())
+            .map(Keeper::counts)
+        {
+            total.handled += counts.handled;
+            total.again += counts.again;
+            total.no_room += counts.no_room;
+            total.taken_over += counts.taken_over;
+        }
+        self.counts.keyed_handled = total.handled;
+        self.counts.keyed_again = total.again;
+        self.counts.keyed_no_room = total.no_room;
+        self.counts.keys_taken_over = total.taken_over;
+    }
+
+    /// Forgets producers that are gone for a while.
+    fn forget_gone_producers(&mut self) {
+        let now = self.clock.now.mono;
+        let is_here = |life: EndpointId, core: &Self| {
+            life == core.id || core.members.membership.name_of(life).is_some()
+        };
+        let keepers = self.keyed.pools.values();
+        let keepers = keepers.filter_map(|pool| pool.keeper.as_ref());
+        let producers: BTreeSet<EndpointId> = keepers.flat_map(Keeper::producers).collect();
+        for life in &producers {
+            if is_here(*life, self) {
+                self.keyed.gone.remove(life);
+            } else {
+                self.keyed.gone.entry(*life).or_insert(now);
+            }
+        }
+        self.keyed.gone.retain(|life, _| producers.contains(life));
+        let over: Vec<EndpointId> = self
+            .keyed
+            .gone
+            .iter()
+            .filter(|(_, since)| since.after(REMEMBERED) <= now)
+            .map(|(life, _)| *life)
+            .collect();
+        for life in over {
+            self.keyed.gone.remove(&life);
+            for pool in self.keyed.pools.values_mut() {
+                if let Some(keeper) = &mut pool.keeper {
+                    keeper.forget_producer(life);
+                }
+            }
+        }
+    }
+}
+
+impl NodeLoop {
+    /// A framework handles an event as the owner of its key, and no other one does.
+    pub(super) fn declare_keyed(
+        &mut self,
+        pool: PoolName,
+        event: &'static str,
+        handler: HandlerRef,
+    ) -> Result<(), super::NodeError> {
+        let core = &mut self.core;
+        let Some(view) = core.members.pools.view(&pool) else {
+            return Err(super::NodeError::UnknownPool(pool));
+        };
+        let is_member = view.members().iter().any(|it| it.name == core.node.name);
+        if !is_member {
+            return Ok(());
+        }
+        let id = core.id;
+        let work = core.keyed.pool(&pool);
+        let new = || Keeper::new(id, KeeperLimits::default());
+        work.keeper.get_or_insert_with(new);
+        core.keyed.able.insert(id);
+        match core.keyed.handlers.insert((pool, event), handler) {
+            None => Ok(()),
+            Some(_) => Err(super::NodeError::KeyedTwice(event)),
+        }
+    }
+
+    /// The members of a pool that own its keys, by the view of the coordinators, or as this node sees them.
+    fn roster(&self, pool: &PoolName) -> Option<Roster> {
+        let core = &self.core;
+        let view = core.members.pools.view(pool)?;
+        let decided = self.view().filter(|view| view.epoch() > 0);
+        let holder = |name: &NodeName| {
+            if let Some(view) = decided {
+                let known = view
+                    .get(name.as_str())
+                    .filter(|known| known.out.is_none())?;
+                return Some(Holder {
+                    life: known.life,
+                    session: known.session,
+                });
+            }
+            let is_me = *name == core.node.name;
+            let other = || core.members.membership.id_of(name);
+            let life = if is_me { Some(core.id) } else { other() };
+            life.map(|life| Holder { life, session: 0 })
+        };
+        let members = view.members().iter().filter_map(|member| {
+            let holder = holder(&member.name)?;
+            let place = core.layout.node(&member.name).map(|node| {
+                let is_named = !node.box_name.is_empty();
+                let address = || node.address.to_string();
+                if is_named {
+                    node.box_name.clone()
+                } else {
+                    address()
+                }
+            });
+            let member = RosterMember {
+                holder,
+                site: member.site,
+                place: place.unwrap_or_default(),
+            };
+            core.keyed.able.contains(&holder.life).then_some(member)
+        });
+        let epoch = decided.map_or(0, View::epoch);
+        Some(Roster::new(epoch, members.collect()))
+    }
+
+    /// Looks who is there, handles the events of keys that this node owns, and says what is to be said.
+    pub(super) fn look_at_keyed(&mut self) {
+        if self.core.keyed.pools.is_empty() {
+            return;
+        }
+        let is_stale = std::mem::take(&mut self.core.keyed.is_stale);
+        let pools: Vec<PoolName> = self.core.keyed.pools.keys().cloned().collect();
+        let standing = self.coordination().map(|it| it.standing);
+        let is_suspended = standing == Some(Standing::Suspended);
+        for name in &pools {
+            let roster = if is_stale { self.roster(name) } else { None };
+            let Some(pool) = self.core.keyed.pools.get_mut(name) else {
+                continue;
+            };
+            if let Some(roster) = roster {
+                pool.roster = Some(roster.id());
+                pool.publishing.enter(roster.clone());
+                if let Some(keeper) = &mut pool.keeper {
+                    keeper.enter(roster);
+                }
+            }
+            if let Some(keeper) = &mut pool.keeper {
+                keeper.set_suspended(is_suspended);
+            }
+            self.handle_keyed(name);
+        }
+        let keeps_few = self.core.keyed.able.len() <= crate::layout::MOST_NODES;
+        if is_stale && !keeps_few {
+            let membership = &self.core.members.membership;
+            let me = self.core.id;
+            let able = &mut self.core.keyed.able;
+            able.retain(|id| *id == me || membership.name_of(*id).is_some());
+        }
+        if is_stale
+            || self
+                .core
+                .keyed
+                .gone
+                .values()
+                .any(|since| since.after(REMEMBERED) <= self.core.clock.now.mono)
+        {
+            self.core.forget_gone_producers();
+        }
+        self.core.take_keyed_steps();
+        self.tell_published(&pools);
+    }
+
+    /// Handles the events that are ready.
+    fn handle_keyed(&mut self, pool: &PoolName) {
+        loop {
+            let work = self.core.keyed.pools.get_mut(pool);
+            let keeper = work.and_then(|work| work.keeper.as_mut());
+            let Some((id, event)) = keeper.and_then(Keeper::take_event) else {
+                return;
+            };
+            let changes = self.handle_one(pool, id, &event);
+            self.make_changes(pool, event.digest, Some(id), changes);
+        }
+    }
+
+    fn make_changes(
+        &mut self,
+        pool: &PoolName,
+        digest: u32,
+        event: Option<EventId>,
+        changes: Vec<RowChange>,
+    ) {
+        let work = self.core.keyed.pools.get_mut(pool);
+        if let Some(keeper) = work.and_then(|work| work.keeper.as_mut()) {
+            keeper.changed(digest, event, changes);
+            self.core.keyed.is_due = true;
+        }
+    }
+
+    fn handle_one(&mut self, pool: &PoolName, id: EventId, event: &KeyedEvent) -> Vec<RowChange> {
+        let digest = event.digest;
+        let message = Message::read(DataRef::from_validated(&event.payload));
+        let Ok(Message::Event(event)) = message else {
+            self.core.counts.events_refused += 1;
+            return Vec::new();
+        };
+        let handler = self.core.keyed.handlers.iter();
+        let handler = handler.filter(|((of, name), _)| of == pool && *name == event.name());
+        let handler = handler.map(|(_, handler)| *handler).next();
+        let hosted = handler.and_then(|(framework, handler)| {
+            Some((framework, handler, self.frameworks.get_mut(framework)?))
+        });
+        let Some((framework, handler, hosted)) = hosted else {
+            self.unhandled(id.producer, event.name());
+            return Vec::new();
+        };
+        self.core.clock.event_time = event.timestamp();
+        let name = hosted.name();
+        let handled = call(
+            &mut self.core,
+            framework,
+            &mut **hosted,
+            event.name(),
+            |hosted, cx| hosted.handle_keyed(handler, pool, digest, &event, cx),
+        );
+        self.core.clock.event_time = None;
+        match handled {
+            Some(Ok(changes)) => changes,
+            Some(Err(error)) => {
+                self.keyed_refused(name, id.producer, &event, &error);
+                Vec::new()
+            }
+            // It has panicked: nothing that it has changed counts.
+            None => Vec::new(),
+        }
+    }
+
+    fn keyed_refused(
+        &mut self,
+        framework: &str,
+        from: EndpointId,
+        event: &EventRef<'_>,
+        error: &KeyedRefusal,
+    ) {
+        self.core.counts.events_refused += 1;
+        let kind = format!("refused {}", event.name());
+        let declared = self.core.events.get(event.name()).map(shape::declared);
+        let text = || {
+            let found = shape::found(event.arguments());
+            let declared = declared.unwrap_or_default();
+            let event = event.name();
+            format!(
+                "framework {framework} refused event {event} of {from}: {error}; declared {declared}, found {found}"
+            )
+        };
+        self.core.report(Severity::Warning, &kind, text);
+    }
+
+    /// Tells frameworks which of their events are done.
+    fn tell_published(&mut self, pools: &[PoolName]) {
+        for name in pools {
+            let pool = self.core.keyed.pools.get_mut(name);
+            let done = pool.map(|pool| pool.publishing.take_done());
+            if self.core.keyed.waiting.is_empty() {
+                continue;
+            }
+            for number in done.into_iter().flatten() {
+                let waiting = self.core.keyed.waiting.remove(&(name.clone(), number));
+                if let Some(Waiting { framework, then }) = waiting
+                    && let Some(hosted) = self.frameworks.get_mut(framework)
+                {
+                    let place = "the end of a keyed event";
+                    call(
+                        &mut self.core,
+                        framework,
+                        &mut **hosted,
+                        place,
+                        |hosted, cx| hosted.resume_published(then, cx),
+                    );
+                }
+            }
+        }
+    }
+
+    /// Events for an owner of keys.
+    pub(super) fn keyed_events(&mut self, from: EndpointId, event: &EventRef<'_>) {
+        if !self.is_from_node(from, event.name()) {
+            return;
+        }
+        let Some((pool, events)) = read_keyed_events(event.arguments()) else {
+            self.core.counts.events_refused += 1;
+            return;
+        };
+        self.with_keeper(pool, |keeper, _| keeper.arrived(from, events));
+    }
+
+    /// The word of an owner on events of this node.
+    pub(super) fn keyed_acknowledged(&mut self, from: EndpointId, event: &EventRef<'_>) {
+        if !self.is_from_node(from, event.name()) {
+            return;
+        }
+        let Some((pool, ack)) = read_events_ack(event.arguments()) else {
+            self.core.counts.events_refused += 1;
+            return;
+        };
+        let now = self.core.clock.now.mono;
+        let pools = &mut self.core.keyed.pools;
+        let found = pools.iter_mut().find(|(name, _)| name.as_str() == pool);
+        if let Some((_, work)) = found {
+            work.publishing.acknowledged(from, &ack, now);
+            self.core.keyed.is_due = true;
+        }
+    }
+
+    /// What another member of a pool says.
+    pub(super) fn keyed_lane(&mut self, from: EndpointId, event: &EventRef<'_>) {
+        if !self.is_from_node(from, event.name()) {
+            return;
+        }
+        let Some((pool, message)) = read_lane(event.arguments()) else {
+            self.core.counts.events_refused += 1;
+            return;
+        };
+        self.with_keeper(pool, |keeper, _| keeper.heard(from, &message));
+    }
+
+    /// What has arrived of what this node says.
+    pub(super) fn keyed_lane_confirmed(&mut self, from: EndpointId, event: &EventRef<'_>) {
+        if !self.is_from_node(from, event.name()) {
+            return;
+        }
+        let Some((pool, ack)) = read_lane_ack(event.arguments()) else {
+            self.core.counts.events_refused += 1;
+            return;
+        };
+        self.with_keeper(pool, |keeper, now| keeper.lane_confirmed(from, &ack, now));
+    }
+
+    /// Lets a member of a pool hear something, if this node is one.
+    fn with_keeper(&mut self, pool: &str, hear: impl FnOnce(&mut Keeper, Mono)) {
+        let now = self.core.clock.now.mono;
+        let pools = &mut self.core.keyed.pools;
+        let found = pools.iter_mut().find(|(name, _)| name.as_str() == pool);
+        if let Some(keeper) = found.and_then(|(_, work)| work.keeper.as_mut()) {
+            hear(keeper, now);
+            self.core.keyed.is_due = true;
+        }
+    }
+
+    /// Returns the number of events for owners of keys that are open.
+    pub fn open_keyed_events(&self) -> usize {
+        let pools = self.core.keyed.pools.values();
+        pools.map(|pool| pool.publishing.len()).sum()
+    }
+
+    /// Returns `true` if of all keys that this node owns there are copies, and all other members of its pools have said the same of
+    /// theirs. A node that owns none is settled.
+    pub fn keys_are_settled(&self) -> bool {
+        let mut keepers = self
+            .core
+            .keyed
+            .pools
+            .values()
+            .filter_map(|pool| pool.keeper.as_ref());
+        keepers.all(Keeper::is_settled)
+    }
+
+    /// Returns how many bytes the rows of keys have that this node owns or has copies of.
+    pub fn keyed_bytes(&self) -> usize {
+        let keepers = self
+            .core
+            .keyed
+            .pools
+            .values()
+            .filter_map(|pool| pool.keeper.as_ref());
+        keepers.map(Keeper::bytes).sum()
+    }
+
+    /// Lets a rule of keyed work be broken, to see that it is noticed.
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn sabotage_keyed(&mut self, rule: super::KeyedSabotage) {
+        for pool in self.core.keyed.pools.values_mut() {
+            if let Some(keeper) = &mut pool.keeper {
+                keeper.sabotage(rule);
+            }
+        }
+    }
+}
