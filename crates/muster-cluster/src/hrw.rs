@@ -105,6 +105,12 @@ impl From<&String> for Key {
     }
 }
 
+impl From<String> for Key {
+    fn from(text: String) -> Self {
+        Self::from(text.as_bytes())
+    }
+}
+
 impl From<&[u8]> for Key {
     fn from(bytes: &[u8]) -> Self {
         hashed(|hash| hash.add(bytes))

@@ -21,7 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use muster_cluster::node::{Event, Input, ModelHome, NodeCounts, Registry, RequestSabotage};
+use muster_cluster::node::{
+    Event, Input, KeyedSabotage, ModelHome, NodeCounts, Registry, RequestSabotage,
+};
 use muster_cluster::{Layout, Role, agent_dials, links};
 use muster_data::{Data, Timestamp};
 use muster_store::WriteOutcome;
@@ -62,6 +64,7 @@ pub struct Cluster {
     sabotage: Sabotage,
     /// The rule that all nodes' requests break.
     of_requests: RequestSabotage,
+    of_keyed: KeyedSabotage,
     disk_latency: RangeInclusive<Duration>,
     batch: usize,
     batch_every: Duration,
@@ -169,6 +172,7 @@ impl Cluster {
             latency: Duration::from_millis(1)..=Duration::from_millis(20),
             sabotage: Sabotage::default(),
             of_requests: RequestSabotage::default(),
+            of_keyed: KeyedSabotage::default(),
             disk_latency: Duration::from_micros(200)..=Duration::from_millis(20),
             batch: 64,
             batch_every: Duration::from_millis(1),
@@ -220,6 +224,13 @@ impl Cluster {
     #[must_use]
     pub fn sabotage_requests(mut self, sabotage: RequestSabotage) -> Self {
         self.of_requests = sabotage;
+        self
+    }
+
+    /// Breaks a rule of keyed work on purpose, on every node. A test that checks the rule must fail.
+    #[must_use]
+    pub fn sabotage_keyed(mut self, sabotage: KeyedSabotage) -> Self {
+        self.of_keyed = sabotage;
         self
     }
 

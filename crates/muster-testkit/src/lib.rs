@@ -114,7 +114,7 @@ mod feed;
 mod mesh_scenarios;
 
 pub use cluster::{Cluster, Neglect, Write};
-pub use muster_cluster::node::RequestSabotage;
+pub use muster_cluster::node::{KeyedSabotage, RequestSabotage};
 pub use muster_coordination::Sabotage as CoordinatorSabotage;
 pub use muster_store::CopySabotage;
 pub use muster_wire::mesh::Sabotage;

@@ -6,6 +6,7 @@ mod settling;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
+use std::time::Duration;
 
 use bytes::Bytes;
 use muster_wire::{EndpointId, Mono};
@@ -17,6 +18,12 @@ use super::lane::Lane;
 use super::messages::{EventsAck, KeyedEvent, LaneAck, LaneMessage};
 use super::roster::{Holder, Roster};
 use super::sabotage::Sabotage;
+
+/// How long a member that is out may come back with what it had. As long is remembered what is empty by now.
+const MAY_COME_BACK: Duration = Duration::from_secs(600);
+
+/// For how long a member waits for those who may have what nobody else has.
+const WAIT_FOR_LOST: Duration = Duration::from_secs(10);
 
 /// What is to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +49,8 @@ pub(crate) struct KeeperCounts {
     pub(crate) handed_over: u64,
     /// Digests whose contents came from another member.
     pub(crate) taken_over: u64,
+    /// How often a member went on although what others had may be lost.
+    pub(crate) gave_up: u64,
     /// Messages that no member sends.
     pub(crate) malformed: u64,
 }
@@ -80,6 +89,14 @@ pub(crate) struct Keeper {
     mine: Option<Holder>,
     /// It may not act alone at present.
     is_suspended: bool,
+    /// When it was in last, as far as it knows.
+    was_in: Mono,
+    /// The last roster in which everything had a copy.
+    settled_in: Option<Roster>,
+    /// Until when it waits for those who may have what nobody else has.
+    waits_until: Option<Mono>,
+    /// The sites of members that are out and may come back, and since when.
+    missing: BTreeMap<u32, Mono>,
     entries: BTreeMap<u32, Entry>,
     /// The bytes of all rows.
     bytes: usize,
@@ -115,6 +132,10 @@ impl Keeper {
             roster: Roster::new(0, Vec::new()),
             mine: None,
             is_suspended: false,
+            was_in: Mono::default(),
+            settled_in: None,
+            waits_until: None,
+            missing: BTreeMap::new(),
             entries: BTreeMap::new(),
             bytes: 0,
             lanes: BTreeMap::new(),
@@ -270,6 +291,9 @@ impl Keeper {
 
     /// Takes what is to be sent.
     pub(crate) fn take_steps(&mut self, now: Mono) -> Vec<KeeperStep> {
+        if self.mine.is_some() && !self.is_suspended {
+            self.was_in = now;
+        }
         self.forget_empty();
         self.speak(now);
         self.answer();
@@ -278,13 +302,25 @@ impl Keeper {
 
     /// Returns when [`tick`](Self::tick) is due.
     pub(crate) fn next_deadline(&self) -> Option<Mono> {
-        self.lanes.values().filter_map(Lane::next_deadline).min()
+        let lanes = self.lanes.values().filter_map(Lane::next_deadline);
+        let missing = self
+            .missing
+            .values()
+            .map(|since| since.after(MAY_COME_BACK));
+        lanes.chain(self.waits_until).chain(missing).min()
     }
 
     /// Says again what has not arrived.
     pub(crate) fn tick(&mut self, now: Mono) {
         for lane in self.lanes.values_mut() {
             lane.tick(now);
+        }
+        self.missing
+            .retain(|_, since| since.after(MAY_COME_BACK) > now);
+        if self.waits_until.is_some_and(|until| until <= now) {
+            self.counts.gave_up += 1;
+            self.settled_in = None;
+            self.offer();
         }
     }
 

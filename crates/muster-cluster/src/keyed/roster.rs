@@ -84,6 +84,25 @@ impl Roster {
         found.map(|member| member.holder)
     }
 
+    /// Returns what weighs each member: no two have the same, and a member has the same in all of its lives.
+    pub(crate) fn sites(&self) -> impl Iterator<Item = u32> {
+        self.members.iter().map(|member| member.site)
+    }
+
+    /// Returns `true` if both the owner and the standby of a key may be lives that another roster does not have.
+    pub(crate) fn may_lose_both(&self, other: &Self) -> bool {
+        let gone = |member: &&RosterMember| other.holder(member.holder.life).is_none();
+        let gone: Vec<&RosterMember> = self.members.iter().filter(gone).collect();
+        let Some(first) = gone.first() else {
+            return false;
+        };
+        let is_beside = |member: &&RosterMember| member.place == first.place;
+        if self.members.len() == 1 || !gone.iter().all(|member| is_beside(member)) {
+            return true;
+        }
+        gone.len() > 1 && self.members.iter().all(|member| is_beside(&member))
+    }
+
     /// Returns all who are in.
     pub(crate) fn holders(&self) -> impl Iterator<Item = Holder> {
         self.members.iter().map(|member| member.holder)

@@ -32,8 +32,10 @@ pub enum Sabotage {
     TakesWithGaps,
     /// A standby takes what an owner says that is not in any more.
     TakesFromFormer,
-    /// A member that is admitted again goes on with what it had.
-    KeepsOverSessions,
+    /// What is empty is forgotten although somebody may come back who has something older.
+    ForgetsTooEarly,
+    /// A member takes what is there for all that is known, although both who had the rest are out.
+    DoesNotWait,
     /// What is oldest wins when several members offer something.
     TakesOldest,
 }

@@ -41,7 +41,8 @@ fn every_rule_that_is_broken_is_noticed() {
         Sabotage::KeepsStaleCopies,
         Sabotage::TakesWithGaps,
         Sabotage::TakesFromFormer,
-        Sabotage::KeepsOverSessions,
+        Sabotage::ForgetsTooEarly,
+        Sabotage::DoesNotWait,
         Sabotage::TakesOldest,
     ] {
         let noticed = seeds(200).find(|seed| run(*seed, broken).problem.is_some());

@@ -208,6 +208,7 @@ impl NodeLoop {
         if !is_decided && coordination.authority.replace(authority) != Some(authority) {
             let effect = Effect::StoresGoBy(authority);
             self.core.outbox.effects.push(effect);
+            self.core.keyed.is_stale = true;
         }
     }
 

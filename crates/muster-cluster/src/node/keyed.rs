@@ -16,7 +16,7 @@ pub use table::KeyedTable;
 use super::dispatch::{HandlerRef, call};
 use super::node_core::NodeCore;
 use super::stores::Continuation;
-use super::{NodeLoop, Severity, shape};
+use super::{NodeLoop, Severity, StoreAuthority, shape};
 use crate::coordination::{Standing, View};
 use crate::hrw::Key;
 use crate::keyed::messages::{
@@ -28,6 +28,7 @@ use crate::keyed::{
     Roster, RosterMember, RowChange,
 };
 use crate::layout::{NodeName, PoolName};
+use crate::pools::PoolView;
 
 /// How long a producer that is gone is remembered: what it has sent may still be on its way.
 const REMEMBERED: std::time::Duration = std::time::Duration::from_secs(60);
@@ -48,6 +49,8 @@ pub(crate) struct KeyedWork {
     pub(super) is_stale: bool,
     /// Something is to be said.
     is_due: bool,
+    /// When it is looked again who is there.
+    look_at: Option<Mono>,
 }
 
 struct Waiting {
@@ -80,7 +83,7 @@ impl KeyedWork {
             [keeper, pool.publishing.next_deadline()]
         });
         let gone = self.gone.values().map(|since| since.after(REMEMBERED));
-        pools.flatten().chain(gone).min()
+        pools.flatten().chain(gone).chain(self.look_at).min()
     }
 
     /// Returns `true` if no event is open.
@@ -276,11 +279,24 @@ impl NodeLoop {
         }
     }
 
+    /// Whether there may be members that this node does not see yet, as it has just begun: they have what is known of its keys.
+    fn may_be_new(&self, view: &PoolView) -> bool {
+        let core = &self.core;
+        let is_seen = |name: &NodeName| *name == core.node.name || core.is_alive(name);
+        let sees_all = view.members().iter().all(|member| is_seen(&member.name));
+        !sees_all && core.clock.now.mono < self.start_deadline
+    }
+
     /// The members of a pool that own its keys, by the view of the coordinators, or as this node sees them.
     fn roster(&self, pool: &PoolName) -> Option<Roster> {
         let core = &self.core;
         let view = core.members.pools.view(pool)?;
-        let decided = self.view().filter(|view| view.epoch() > 0);
+        // Before it is clear who decides, or what, there may be owners elsewhere.
+        let decided = match self.store_authority()? {
+            StoreAuthority::Layout if self.may_be_new(view) => return None,
+            StoreAuthority::Layout => None,
+            StoreAuthority::Coordinators => Some(self.view().filter(|view| view.epoch() > 0)?),
+        };
         let holder = |name: &NodeName| {
             if let Some(view) = decided {
                 let known = view
@@ -323,12 +339,17 @@ impl NodeLoop {
         if self.core.keyed.pools.is_empty() {
             return;
         }
-        let is_stale = std::mem::take(&mut self.core.keyed.is_stale);
+        let now = self.core.clock.now.mono;
+        let is_late = self.core.keyed.look_at.take_if(|at| *at <= now).is_some();
+        let is_stale = std::mem::take(&mut self.core.keyed.is_stale) || is_late;
         let pools: Vec<PoolName> = self.core.keyed.pools.keys().cloned().collect();
         let standing = self.coordination().map(|it| it.standing);
         let is_suspended = standing == Some(Standing::Suspended);
         for name in &pools {
             let roster = if is_stale { self.roster(name) } else { None };
+            if is_stale && roster.is_none() && now < self.start_deadline {
+                self.core.keyed.look_at = Some(self.start_deadline);
+            }
             let Some(pool) = self.core.keyed.pools.get_mut(name) else {
                 continue;
             };
@@ -336,7 +357,7 @@ impl NodeLoop {
                 pool.roster = Some(roster.id());
                 pool.publishing.enter(roster.clone());
                 if let Some(keeper) = &mut pool.keeper {
-                    keeper.enter(roster);
+                    keeper.enter(roster, now);
                 }
             }
             if let Some(keeper) = &mut pool.keeper {

@@ -58,6 +58,7 @@ impl Cluster {
                 let mut node_loop = node_loop.unwrap_or_else(|error| panic!("{error}"));
                 node_loop.set_stores(Box::new(stores.clone()));
                 node_loop.sabotage_requests(self.of_requests);
+                node_loop.sabotage_keyed(self.of_keyed);
                 Process::Muster(Box::new(node_loop))
             }
         };

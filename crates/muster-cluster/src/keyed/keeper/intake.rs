@@ -245,13 +245,19 @@ impl Keeper {
         self.producers.keys().copied()
     }
 
-    /// Nothing that was handled is here any more: producers send all that is open, in order.
-    pub(super) fn forget_handled(&mut self) {
+    /// Nothing that was handled is here any more.
+    pub(super) fn forget_windows(&mut self) {
         for producer in self.producers.values_mut() {
             producer.window.clear();
-            producer.expected = 0;
         }
         self.remembered = 0;
+    }
+
+    /// What is here may not be the newest: producers send all that is open, in order.
+    pub(super) fn expect_anew(&mut self) {
+        for producer in self.producers.values_mut() {
+            producer.expected = 0;
+        }
     }
 
     /// An event that was taken is not here any more: it is taken again, and nothing behind it before.

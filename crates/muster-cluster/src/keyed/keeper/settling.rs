@@ -5,7 +5,7 @@ use std::mem;
 
 use muster_wire::{EndpointId, Mono};
 
-use super::Keeper;
+use super::{Keeper, MAY_COME_BACK, WAIT_FOR_LOST};
 use crate::keyed::entry::{Contents, Version};
 use crate::keyed::lane::Lane;
 use crate::keyed::messages::Mark;
@@ -46,7 +46,7 @@ pub(super) struct Heard {
 
 impl Keeper {
     /// The members of the pool are these from now on.
-    pub(crate) fn enter(&mut self, roster: Roster) {
+    pub(crate) fn enter(&mut self, roster: Roster, now: Mono) {
         let is_same = roster.id() == self.roster.id();
         let mine = roster.holder(self.me);
         let former = mem::replace(&mut self.mine, mine);
@@ -55,29 +55,55 @@ impl Keeper {
             return;
         }
         self.withdraw();
-        // What happened while it was out is known to others.
-        let is_decided = before.epoch() > 0 && self.roster.epoch() > 0;
-        let is_new = mine != former && is_decided && former.is_some();
-        if is_new && self.broken != Sabotage::KeepsOverSessions {
-            self.entries.clear();
-            self.bytes = 0;
-            self.forget_handled();
+        if mine != former {
+            self.begin_again(now);
+        }
+        for site in before.sites() {
+            self.missing.entry(site).or_insert(now);
+        }
+        for site in self.roster.sites() {
+            self.missing.remove(&site);
         }
         self.phase = Phase::default();
         self.heard.clear();
         self.lanes.clear();
+        self.waits_until = None;
         let Some(mine) = mine else {
             for entry in self.entries.values_mut() {
-                entry.is_served = false;
+                entry.stop_serving();
             }
             self.drop_held();
             return;
         };
         self.open_lanes(mine);
         self.divide(mine);
-        for lane in self.lanes.values_mut() {
-            lane.mark(Mark::Offered);
+        // Those who have the rest may come back: coordinators that could not be reached take all for out.
+        let is_lost = self
+            .settled_in
+            .as_ref()
+            .is_some_and(|settled| settled.may_lose_both(&self.roster));
+        if is_lost && self.broken != Sabotage::DoesNotWait {
+            self.waits_until = Some(now.after(WAIT_FOR_LOST));
+        } else {
+            self.offer();
         }
+    }
+
+    /// It was out, or not in yet: what has happened meanwhile others know.
+    fn begin_again(&mut self, now: Mono) {
+        if now.since(self.was_in) >= MAY_COME_BACK {
+            self.entries.clear();
+            self.bytes = 0;
+            self.settled_in = None;
+            self.forget_windows();
+        }
+        self.expect_anew();
+    }
+
+    /// Says that it has offered all that it has.
+    pub(super) fn offer(&mut self) {
+        self.waits_until = None;
+        self.tell_all(Mark::Offered);
         self.look();
     }
 
@@ -216,7 +242,9 @@ impl Keeper {
             lane.copies = copies;
             lane.offers = offers;
             lane.floors = self.producers.keys().copied().collect();
-            lane.mark(Mark::Offered);
+            if self.waits_until.is_none() {
+                lane.mark(Mark::Offered);
+            }
             if phase.progress >= Progress::Settled {
                 lane.mark(Mark::Settled);
             }
@@ -236,6 +264,7 @@ impl Keeper {
         };
         let is_bold = self.broken == Sabotage::ServesAtOnce;
         if self.phase.progress == Progress::Waiting
+            && self.waits_until.is_none()
             && (is_bold || have_all(&self.phase.offered, self))
         {
             self.phase.progress = Progress::Serving;
@@ -244,6 +273,7 @@ impl Keeper {
         if self.phase.progress == Progress::Serving && self.lanes.values().all(Lane::has_all_copies)
         {
             self.phase.progress = Progress::Settled;
+            self.settled_in = Some(self.roster.clone());
             self.tell_all(Mark::Settled);
         }
         if self.phase.progress == Progress::Settled && have_all(&self.phase.settled, self) {
@@ -256,8 +286,10 @@ impl Keeper {
         if self.phase.progress == Progress::Cleaned && have_all(&self.phase.clean, self) {
             self.phase.progress = Progress::Clean;
             // Nobody has anything older that they would have to be newer than.
-            self.entries
-                .retain(|_, entry| entry.is_served || !entry.contents.is_empty());
+            if self.missing.is_empty() {
+                self.entries
+                    .retain(|_, entry| entry.is_served || !entry.contents.is_empty());
+            }
             let served = self.entries.iter().filter(|(_, entry)| entry.is_served);
             let empty = served.filter(|(_, entry)| entry.contents.is_empty());
             self.empty.extend(empty.map(|(digest, _)| *digest));
@@ -345,7 +377,8 @@ impl Keeper {
 
     /// Forgets the digests of which nothing is left.
     pub(super) fn forget_empty(&mut self) {
-        if self.phase.progress != Progress::Clean {
+        let may_come_back = !self.missing.is_empty() && self.broken != Sabotage::ForgetsTooEarly;
+        if self.phase.progress != Progress::Clean || may_come_back {
             return;
         }
         for digest in mem::take(&mut self.empty) {

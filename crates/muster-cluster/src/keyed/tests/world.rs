@@ -33,6 +33,7 @@ pub(super) struct Fate {
     pub(super) crashes: u64,
     pub(super) expulsions: u64,
     pub(super) joins: u64,
+    pub(super) outages: u64,
     pub(super) events: u64,
     pub(super) again: u64,
     pub(super) handed_over: u64,
@@ -43,6 +44,7 @@ impl Fate {
         self.crashes += other.crashes;
         self.expulsions += other.expulsions;
         self.joins += other.joins;
+        self.outages += other.outages;
         self.events += other.events;
         self.again += other.again;
         self.handed_over += other.handed_over;
@@ -198,6 +200,10 @@ impl World {
         for _ in 0..100 {
             self.step(50);
         }
+        // Those who are out do not come back.
+        for _ in 0..130 {
+            self.step(5_000);
+        }
         self.settle(20_000);
         self.judge();
     }
@@ -209,7 +215,19 @@ impl World {
             .filter(|member| !self.sessions.contains_key(member))
             .collect();
         let any = usize::try_from(self.below(100)).unwrap();
-        let kind = self.below(4);
+        let kind = self.below(5);
+        if kind == 4 {
+            // Nobody can be reached for a while, and all come back, one after the other.
+            self.fate.outages += 1;
+            self.sessions.clear();
+            self.decide();
+            for member in running {
+                let after = self.below(800);
+                self.work(after);
+                self.admit(member);
+            }
+            return;
+        }
         if running.len() > 2 && kind == 0 {
             // It dies, and is out some time later.
             let member = running[any % running.len()];
@@ -437,7 +455,7 @@ impl World {
     }
 
     fn hear_news(&mut self) {
-        let now = self.now;
+        let (now, mono) = (self.now, self.mono());
         let take = |news: &mut Vec<(u64, u64)>| {
             let due = news.iter().filter(|(at, _)| *at <= now);
             let newest = due.map(|(_, epoch)| *epoch).max();
@@ -451,7 +469,7 @@ impl World {
                 continue;
             }
             if let Some(epoch) = take(&mut process.news) {
-                process.keeper.enter(self.decided[&epoch].clone());
+                process.keeper.enter(self.decided[&epoch].clone(), mono);
             }
         }
         for producer in &mut self.producers {
