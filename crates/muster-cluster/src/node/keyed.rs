@@ -63,7 +63,8 @@ struct PoolWork {
     publishing: Publishing,
     /// If the node is a member, and handles events there.
     keeper: Option<Keeper>,
-    roster: Option<u64>,
+    /// It was clear once who the members are.
+    has_roster: bool,
 }
 
 impl std::fmt::Debug for KeyedWork {
@@ -108,7 +109,7 @@ impl KeyedWork {
             PoolWork {
                 publishing: Publishing::new(),
                 keeper: None,
-                roster: None,
+                has_roster: false,
             }
         })
     }
@@ -279,12 +280,14 @@ impl NodeLoop {
         }
     }
 
-    /// Whether there may be members that this node does not see yet, as it has just begun: they have what is known of its keys.
-    fn may_be_new(&self, view: &PoolView) -> bool {
+    /// Whether there may be members that this node has not seen yet, as it has just begun: they have what is known of its keys.
+    fn is_too_new(&self, pool: &PoolName, view: &PoolView) -> bool {
         let core = &self.core;
         let is_seen = |name: &NodeName| *name == core.node.name || core.is_alive(name);
         let sees_all = view.members().iter().all(|member| is_seen(&member.name));
-        !sees_all && core.clock.now.mono < self.start_deadline
+        let known = core.keyed.pools.get(pool);
+        let was_in = known.is_some_and(|work| work.has_roster);
+        !sees_all && !was_in && core.clock.now.mono < self.start_deadline
     }
 
     /// The members of a pool that own its keys, by the view of the coordinators, or as this node sees them.
@@ -293,7 +296,7 @@ impl NodeLoop {
         let view = core.members.pools.view(pool)?;
         // Before it is clear who decides, or what, there may be owners elsewhere.
         let decided = match self.store_authority()? {
-            StoreAuthority::Layout if self.may_be_new(view) => return None,
+            StoreAuthority::Layout if self.is_too_new(pool, view) => return None,
             StoreAuthority::Layout => None,
             StoreAuthority::Coordinators => Some(self.view().filter(|view| view.epoch() > 0)?),
         };
@@ -354,7 +357,7 @@ impl NodeLoop {
                 continue;
             };
             if let Some(roster) = roster {
-                pool.roster = Some(roster.id());
+                pool.has_roster = true;
                 pool.publishing.enter(roster.clone());
                 if let Some(keeper) = &mut pool.keeper {
                     keeper.enter(roster, now);
