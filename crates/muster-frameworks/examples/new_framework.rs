@@ -1,14 +1,15 @@
 //! A framework of one's own, to be copied: who is refused by many services, found by any number of
 //! workers, counted on the data node that owns the client, noticed once.
 //!
-//! `cargo run --example new_framework` shows it on a simulated cluster that loses a node.
+//! `cargo run --example new_framework` shows it on a simulated cluster that loses the node that counts.
 
 #![allow(clippy::unused_self, reason = "not every handler needs the state")]
 
-use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use muster_cluster::node::{Context, CounterSpec, Declarations, Framework, Registry, Site};
+use muster_cluster::node::{
+    Context, CounterSpec, Declarations, Framework, KeyedContext, KeyedTable, Registry, Site,
+};
 use muster_cluster::{PoolName, Role, SettingSpec};
 use muster_data::{Address, Port, Record, Timestamp};
 use muster_frameworks::{Connection, Notice, NoticeRecord};
@@ -24,14 +25,12 @@ struct Refused {
     port: Port,
 }
 
-/// State is bounded: clients beyond are only counted.
-const MAX_CLIENTS: usize = 100_000;
+/// What the owner of a client knows of it, and a second node as well: the services that refused it.
+const SERVICES: KeyedTable<Address, (Address, Port), bool> = KeyedTable::new("refusals/services");
 
-/// The state: plain fields, changed by one event at a time.
 struct Refusals {
     role: Role,
     threshold: usize,
-    services: HashMap<Address, HashSet<(Address, Port)>>,
 }
 
 impl Framework for Refusals {
@@ -45,21 +44,22 @@ impl Framework for Refusals {
 
     const COUNTERS: &'static [CounterSpec] = &[CounterSpec::new(
         "ignored",
-        "Refusals of clients beyond the 100,000 that a node remembers. Growth means that more data nodes are needed.",
+        "Refusals that were not published, as too many wait for the owners of their clients. Growth means that more data nodes are needed.",
     )];
 
     fn create(site: &Site<'_>) -> Option<Self> {
         Some(Self {
             role: site.node.role,
             threshold: site.node.settings.size("refusals.threshold"),
-            services: HashMap::new(),
         })
     }
 
     fn declare(&self, declarations: &mut Declarations<Self>) {
         match self.role {
             Role::Worker => declarations.on(Self::connection),
-            Role::Proxy => declarations.on(Self::refused),
+            Role::Proxy => {
+                declarations.keyed(PoolName::proxy(), |it: &Refused| it.client, Self::refused);
+            }
             Role::Manager | Role::Logger => {}
         }
     }
@@ -85,25 +85,27 @@ impl Refusals {
             server,
             port,
         };
-        if let Some(owner) = cx.topic_for_key(&PoolName::proxy(), refused.client) {
-            cx.publish(&owner, &refused).expect("declared once");
+        if cx
+            .publish_keyed(&PoolName::proxy(), client, &refused)
+            .is_err()
+        {
+            cx.count("ignored", 1);
         }
     }
 
-    /// On data nodes: a refusal of a client whose owner this node is.
-    fn refused(&mut self, event: Refused, cx: &mut Context<'_>) {
-        if self.services.len() >= MAX_CLIENTS && !self.services.contains_key(&event.client) {
-            cx.count("ignored", 1);
+    /// On the data node that owns the client: one more service has refused it.
+    fn refused(&mut self, event: Refused, cx: &mut KeyedContext<'_, '_, Address>) {
+        let service = (event.server, event.port);
+        let known = cx.rows(&SERVICES).len();
+        if known >= self.threshold || cx.row(&SERVICES, &service).is_some() {
             return;
         }
-        let services = self.services.entry(event.client).or_default();
-        let is_below = services.len() < self.threshold;
-        if is_below
-            && services.insert((event.server, event.port))
-            && services.len() == self.threshold
-        {
-            let client = event.client;
-            let msg = format!("{client} was refused by {} services", self.threshold);
+        cx.set(&SERVICES, &service, &true);
+        if known + 1 == self.threshold {
+            let msg = format!(
+                "{} was refused by {} services",
+                event.client, self.threshold
+            );
             Notice::new(event.ts, "Example::Refused", msg).raise(cx);
         }
     }
@@ -122,8 +124,7 @@ const LAYOUT: &str = r#"
     ]
 "#;
 
-/// A client that is refused by 40 services, seen by two workers, while a data node dies that has
-/// nothing to do with it.
+/// A client that is refused by 40 services, seen by two workers, while the data node that counts them dies.
 fn simulate() -> Cluster {
     let mut cluster = Cluster::of(LAYOUT, registry())
         .feed_shared(["worker-1", "worker-2"], (0..40).map(refusal), |row| {
@@ -131,13 +132,9 @@ fn simulate() -> Cluster {
         })
         .pace(1, Duration::from_secs(1));
     cluster.start();
-    cluster.run_for(Duration::from_secs(5));
+    cluster.run_for(Duration::from_secs(15));
     let owner = cluster.owner(&PoolName::proxy(), refusal(0).orig_h);
-    cluster.kill(if owner == "data-1" {
-        "data-2"
-    } else {
-        "data-1"
-    });
+    cluster.kill(&owner);
     cluster.run_until_idle();
     cluster
 }

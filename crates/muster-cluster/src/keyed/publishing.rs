@@ -28,7 +28,7 @@ const AT_ONCE_BYTES: usize = 256 << 10;
 const AGAIN: Duration = Duration::from_millis(200);
 const AGAIN_MOST: Duration = Duration::from_secs(2);
 
-/// How soon all members hear which events are not open any more; then after twice the time, and so on: nobody confirms it.
+/// How soon all members hear which events are not open any more; then some times more, each after twice the time: nobody confirms it.
 const TELL_FLOOR: Duration = Duration::from_secs(1);
 const TELL_FLOOR_MOST: Duration = Duration::from_secs(32);
 
@@ -87,6 +87,7 @@ pub(crate) struct Publishing {
     /// When all members are told what is not open any more, and after which time again.
     tell_at: Option<Mono>,
     tell_after: Duration,
+    tells_soon: bool,
     done: Vec<u64>,
     steps: Vec<Sending>,
 }
@@ -103,6 +104,7 @@ impl Publishing {
             generation: 0,
             tell_at: None,
             tell_after: TELL_FLOOR,
+            tells_soon: false,
             done: Vec::new(),
             steps: Vec::new(),
         }
@@ -171,9 +173,8 @@ impl Publishing {
             return;
         }
         self.roster = roster;
-        if self.tell_at.is_some() {
-            self.tell_after = TELL_FLOOR;
-        }
+        // Newcomers do not know what is not open any more.
+        self.tells_soon = self.next > 0;
         // Everything begins anew, in order; owners know what they have.
         self.towards.clear();
         self.unowned.clear();
@@ -206,8 +207,7 @@ impl Publishing {
         }
         let has_news = self.open.len() < before;
         if has_news && (self.tell_at.is_none() || self.tell_after > TELL_FLOOR) {
-            self.tell_after = TELL_FLOOR;
-            self.tell_at = Some(now.after(TELL_FLOOR));
+            self.tell_soon(now);
         }
         let Some(towards) = self.towards.get_mut(&from) else {
             return;
@@ -255,10 +255,17 @@ impl Publishing {
             }
         }
         if self.tell_at.is_some_and(|at| at <= now) {
-            self.tell_after = (self.tell_after * 2).min(TELL_FLOOR_MOST);
-            self.tell_at = Some(now.after(self.tell_after));
+            let is_last = self.tell_after >= TELL_FLOOR_MOST;
+            self.tell_after *= 2;
+            self.tell_at = (!is_last).then(|| now.after(self.tell_after));
             self.tell_floor();
         }
+    }
+
+    fn tell_soon(&mut self, now: Mono) {
+        self.tells_soon = false;
+        self.tell_after = TELL_FLOOR;
+        self.tell_at = Some(now.after(TELL_FLOOR));
     }
 
     fn tell_floor(&mut self) {
@@ -284,6 +291,9 @@ impl Publishing {
 
     /// Takes what is to be sent.
     pub(crate) fn take_steps(&mut self, now: Mono) -> Vec<Sending> {
+        if self.tells_soon {
+            self.tell_soon(now);
+        }
         let floor = self.floor();
         for towards in self.towards.values_mut() {
             towards.fill(&self.open);

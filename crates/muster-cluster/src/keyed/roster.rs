@@ -97,7 +97,7 @@ impl Roster {
             return false;
         };
         let is_beside = |member: &&RosterMember| member.place == first.place;
-        if self.members.len() == 1 || !gone.iter().all(|member| is_beside(member)) {
+        if self.members.len() == 1 || !gone.iter().all(is_beside) {
             return true;
         }
         gone.len() > 1 && self.members.iter().all(|member| is_beside(&member))

@@ -2,24 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
 
 use bytes::Bytes;
-use muster_data::{
-    ConvertError, DecodeOwned, Encode, Limits, Record, Timestamp, Type, Typed, encode_to_vec,
-    validate_first,
-};
-use muster_wire::{Class, Topic};
+use muster_data::{ConvertError, DecodeOwned, Encode, Limits, Type, encode_to_vec, validate_first};
 
 use super::Waiting;
 use super::table::{KeyedTable, read};
 use crate::hrw::Key;
 use crate::keyed::{Keeper, RowChange};
-use crate::layout::{NodeName, PoolName};
+use crate::layout::PoolName;
 use crate::node::context::{Context, PublishError};
 use crate::node::event::Event;
 use crate::node::framework::Framework;
-use crate::node::logs::StreamError;
-use crate::settings::Settings;
 
 /// What is done when an event has reached its end.
 pub(crate) type Then<F> = Box<dyn FnOnce(&mut F, &mut Context<'_>) + Send>;
@@ -175,7 +170,7 @@ impl Published<'_, '_> {
     }
 }
 
-/// What the handler of a keyed event can do: change the rows of its key, publish, log, and see the cluster.
+/// What the handler of a keyed event can do: change the rows of its key, and everything that a [`Context`] can.
 ///
 /// What it does to rows counts when the handler returns, all of it or nothing. What it publishes and logs leaves the node as from any
 /// other handler: if the node dies in the moments before the standby has the rows, the next owner handles the event again, and
@@ -211,8 +206,6 @@ impl<'a, 'c, K> KeyedContext<'a, 'c, K> {
             .map(|(row, value)| RowChange { row, value })
             .collect()
     }
-
-    // --- rows -----------------------------------------------------------------------------------
 
     /// Returns a row of the key.
     pub fn row<R, V>(&self, table: &KeyedTable<K, R, V>, row: &R) -> Option<V>
@@ -283,74 +276,18 @@ impl<'a, 'c, K> KeyedContext<'a, 'c, K> {
     {
         self.changes.insert(table.row(&self.key, row), None);
     }
+}
 
-    // --- everything else ------------------------------------------------------------------------
+impl<'c, K> Deref for KeyedContext<'_, 'c, K> {
+    type Target = Context<'c>;
 
-    /// Publishes an event like [`Context::publish`].
-    ///
-    /// # Errors
-    /// Like [`Context::publish`].
-    pub fn publish<E: Event>(&mut self, topic: &Topic, event: &E) -> Result<(), PublishError> {
-        self.cx.publish_as(Class::Event, topic, event)
+    fn deref(&self) -> &Self::Target {
+        self.cx
     }
+}
 
-    /// Publishes an event for the owner of another key like [`Context::publish_keyed`].
-    ///
-    /// # Errors
-    /// Like [`Context::publish_keyed`].
-    pub fn publish_keyed<E: Event>(
-        &mut self,
-        pool: &PoolName,
-        key: impl Into<Key>,
-        event: &E,
-    ) -> Result<(), KeyedError> {
-        self.cx.publish_keyed(pool, key, event).map(drop)
-    }
-
-    /// Writes a record to a stream like [`Context::log`].
-    ///
-    /// # Errors
-    /// Like [`Context::log`].
-    pub fn log<R: Record + Encode + Typed + 'static>(
-        &mut self,
-        stream: &str,
-        record: &R,
-    ) -> Result<(), StreamError> {
-        self.cx.log(stream, record)
-    }
-
-    /// Adds to a counter of the framework like [`Context::count`].
-    pub fn count(&mut self, name: &'static str, by: u64) {
-        self.cx.count(name, by);
-    }
-
-    /// The manager's topic.
-    pub fn topic_for_manager(&self) -> Topic {
-        self.cx.topic_for_manager()
-    }
-
-    /// The topic of one node, or `None` if the layout has no such node.
-    pub fn topic_for_node(&self, name: &NodeName) -> Option<Topic> {
-        self.cx.topic_for_node(name)
-    }
-
-    /// The topic of all nodes.
-    pub fn broadcast_topic(&self) -> Topic {
-        self.cx.broadcast_topic()
-    }
-
-    /// The event time of what is handled, as [`Context::event_time`].
-    pub fn event_time(&self) -> Option<Timestamp> {
-        self.cx.event_time()
-    }
-
-    /// The event time up to which windows are closed, as [`Context::closed`].
-    pub fn closed(&self) -> Option<Timestamp> {
-        self.cx.closed()
-    }
-
-    /// The node's settings.
-    pub fn settings(&self) -> &Settings {
-        self.cx.settings()
+impl<K> DerefMut for KeyedContext<'_, '_, K> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        self.cx
     }
 }
