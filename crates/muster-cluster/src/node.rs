@@ -357,10 +357,15 @@ impl NodeLoop {
         self.start_inputs();
     }
 
-    /// Returns `true` if so many writes to stores wait for their outcome, 32,768, or so many events for the owners of keys, 32,768 or
-    /// 32 MiB, that whoever feeds the node should wait.
+    /// Returns `true` if so many writes to stores wait for their outcome that whoever feeds the node should wait: 32,768.
     pub fn is_behind(&self) -> bool {
-        self.core.stores.writes.are_many() || self.core.keyed.is_behind()
+        self.core.stores.writes.are_many()
+    }
+
+    /// Returns `true` if so many events for the owners of keys are open that whoever makes more should wait: 32,768, or 32 MiB. What
+    /// arrives must not wait: the word of the owners is among it.
+    pub fn has_many_keyed_events(&self) -> bool {
+        self.core.keyed.is_behind()
     }
 
     /// Sets the stores that this node's frameworks read from now on.

@@ -49,6 +49,8 @@ pub(crate) struct Sending {
 struct Open {
     digest: u32,
     payload: Bytes,
+    /// Whom it was sent to, in the present roster.
+    sent_to: Option<EndpointId>,
 }
 
 /// What one owner is sent.
@@ -136,7 +138,12 @@ impl Publishing {
         let number = self.next;
         self.next += 1;
         self.bytes += size;
-        self.open.insert(number, Open { digest, payload });
+        let open = Open {
+            digest,
+            payload,
+            sent_to: None,
+        };
+        self.open.insert(number, open);
         self.assign(number, digest);
         Ok(number)
     }
@@ -178,11 +185,11 @@ impl Publishing {
         // Everything begins anew, in order; owners know what they have.
         self.towards.clear();
         self.unowned.clear();
-        let open: Vec<(u64, u32)> = self
-            .open
-            .iter()
-            .map(|(number, open)| (*number, open.digest))
-            .collect();
+        let open = self.open.iter_mut().map(|(number, open)| {
+            open.sent_to = None;
+            (*number, open.digest)
+        });
+        let open: Vec<(u64, u32)> = open.collect();
         for (number, digest) in open {
             self.assign(number, digest);
         }
@@ -193,17 +200,11 @@ impl Publishing {
         let before = self.open.len();
         // Also of a former owner: what is done is done.
         for (first, last) in ack.done.ranges() {
-            let mut rest = self.open.split_off(&first);
-            let mut behind = match last.checked_add(1) {
-                Some(next) => rest.split_off(&next),
-                None => BTreeMap::new(),
-            };
-            for (number, open) in rest {
-                self.bytes -= open.payload.len() + PER_EVENT;
-                self.unowned.remove(&number);
-                self.done.push(number);
+            let done = self.open.range(first..=last);
+            let done: Vec<u64> = done.map(|(number, _)| *number).collect();
+            for number in done {
+                self.end(number);
             }
-            self.open.append(&mut behind);
         }
         let has_news = self.open.len() < before;
         if has_news && (self.tell_at.is_none() || self.tell_after > TELL_FLOOR) {
@@ -215,13 +216,13 @@ impl Publishing {
         if towards.generation != ack.generation {
             return;
         }
-        let open = &self.open;
         let before = towards.sent.len();
-        towards.sent.retain(|(_, number)| open.contains_key(number));
-        if towards.sent.len() < before {
-            let bytes = towards.sent.iter();
-            let bytes = bytes.filter_map(|(_, number)| open.get(number));
-            towards.bytes = bytes.map(|open| open.payload.len()).sum();
+        while let Some((_, number)) = towards.sent.front()
+            && !self.open.contains_key(number)
+        {
+            towards.sent.pop_front();
+        }
+        if has_news || towards.sent.len() < before {
             towards.again_after = AGAIN;
             towards.again_at = None;
         }
@@ -237,6 +238,20 @@ impl Publishing {
                 .again_at
                 .get_or_insert(now.after(towards.again_after));
         }
+    }
+
+    /// An event is done.
+    fn end(&mut self, number: u64) {
+        let Some(open) = self.open.remove(&number) else {
+            return;
+        };
+        self.bytes -= open.payload.len() + PER_EVENT;
+        self.unowned.remove(&number);
+        let towards = open.sent_to.and_then(|life| self.towards.get_mut(&life));
+        if let Some(towards) = towards {
+            towards.bytes = towards.bytes.saturating_sub(open.payload.len());
+        }
+        self.done.push(number);
     }
 
     /// Returns when [`tick`](Self::tick) is due.
@@ -296,7 +311,7 @@ impl Publishing {
         }
         let floor = self.floor();
         for towards in self.towards.values_mut() {
-            towards.fill(&self.open);
+            towards.fill(&mut self.open);
             while let Some((first, events, repeated)) = towards.take(&self.open) {
                 towards
                     .again_at
@@ -319,12 +334,13 @@ impl Publishing {
 
 impl Towards {
     /// Gives events their places, as far as the window allows.
-    fn fill(&mut self, open: &BTreeMap<u64, Open>) {
+    fn fill(&mut self, open: &mut BTreeMap<u64, Open>) {
         while self.sent.len() < WINDOW_EVENTS && self.bytes < WINDOW_BYTES {
             let Some(number) = self.waiting.pop_front() else {
                 return;
             };
-            if let Some(open) = open.get(&number) {
+            if let Some(open) = open.get_mut(&number) {
+                open.sent_to = Some(self.to.life);
                 self.bytes += open.payload.len();
                 self.sent.push_back((self.next, number));
                 self.next += 1;

@@ -2,7 +2,7 @@
 
 mod world;
 
-use self::world::{Fate, run};
+use self::world::{Fate, burst, run};
 use super::sabotage::Sabotage;
 
 /// Seeds from `MUSTER_FIRST_SEED` on, as many as `MUSTER_SEEDS` says.
@@ -27,6 +27,14 @@ fn every_acknowledged_event_is_in_the_rows_once_and_in_order() {
     );
     assert!(fate.again > 0 && fate.handed_over > 0, "{fate:?}");
     println!("{fate:?}");
+}
+
+#[test]
+fn many_events_at_once_are_done_without_being_sent_again() {
+    let (repeated, took) = burst(50_000);
+    assert_eq!(repeated, 0);
+    // A window of events goes there and back in some milliseconds of simulated time.
+    assert!(took < 1_000, "{took} ms");
 }
 
 #[test]

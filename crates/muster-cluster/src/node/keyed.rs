@@ -41,8 +41,6 @@ pub(crate) struct KeyedWork {
     handlers: HashMap<(PoolName, &'static str), HandlerRef>,
     /// The lives whose hello has said that they own keys.
     able: BTreeSet<EndpointId>,
-    /// Who waits for the end of an event.
-    waiting: HashMap<(PoolName, u64), Waiting>,
     /// Producers that are gone, and since when.
     gone: BTreeMap<EndpointId, Mono>,
     /// Somebody has come or gone.
@@ -65,6 +63,8 @@ struct PoolWork {
     keeper: Option<Keeper>,
     /// It was clear once who the members are.
     has_roster: bool,
+    /// Who waits for the end of an event, by its number.
+    waiting: HashMap<u64, Waiting>,
 }
 
 impl std::fmt::Debug for KeyedWork {
@@ -110,6 +110,7 @@ impl KeyedWork {
                 publishing: Publishing::new(),
                 keeper: None,
                 has_roster: false,
+                waiting: HashMap::new(),
             }
         })
     }
@@ -339,10 +340,10 @@ impl NodeLoop {
 
     /// Looks who is there, handles the events of keys that this node owns, and says what is to be said.
     pub(super) fn look_at_keyed(&mut self) {
-        if self.core.keyed.pools.is_empty() {
+        let now = self.core.clock.now.mono;
+        if self.core.keyed.next_deadline(now).is_none_or(|at| at > now) {
             return;
         }
-        let now = self.core.clock.now.mono;
         let is_late = self.core.keyed.look_at.take_if(|at| *at <= now).is_some();
         let is_stale = std::mem::take(&mut self.core.keyed.is_stale) || is_late;
         let pools: Vec<PoolName> = self.core.keyed.pools.keys().cloned().collect();
@@ -386,7 +387,7 @@ impl NodeLoop {
             self.core.forget_gone_producers();
         }
         self.core.take_keyed_steps();
-        self.tell_published(&pools);
+        self.tell_published();
     }
 
     /// Handles the events that are ready.
@@ -476,28 +477,24 @@ impl NodeLoop {
     }
 
     /// Tells frameworks which of their events are done.
-    fn tell_published(&mut self, pools: &[PoolName]) {
-        for name in pools {
-            let pool = self.core.keyed.pools.get_mut(name);
-            let done = pool.map(|pool| pool.publishing.take_done());
-            if self.core.keyed.waiting.is_empty() {
+    fn tell_published(&mut self) {
+        let mut ended = Vec::new();
+        for pool in self.core.keyed.pools.values_mut() {
+            for number in pool.publishing.take_done() {
+                ended.extend(pool.waiting.remove(&number));
+            }
+        }
+        for Waiting { framework, then } in ended {
+            let Some(hosted) = self.frameworks.get_mut(framework) else {
                 continue;
-            }
-            for number in done.into_iter().flatten() {
-                let waiting = self.core.keyed.waiting.remove(&(name.clone(), number));
-                if let Some(Waiting { framework, then }) = waiting
-                    && let Some(hosted) = self.frameworks.get_mut(framework)
-                {
-                    let place = "the end of a keyed event";
-                    call(
-                        &mut self.core,
-                        framework,
-                        &mut **hosted,
-                        place,
-                        |hosted, cx| hosted.resume_published(then, cx),
-                    );
-                }
-            }
+            };
+            call(
+                &mut self.core,
+                framework,
+                &mut **hosted,
+                "the end of a keyed event",
+                |hosted, cx| hosted.resume_published(then, cx),
+            );
         }
     }
 

@@ -102,6 +102,9 @@ struct World {
     broken: Sabotage,
     problem: Option<String>,
     fate: Fate,
+    repeated: usize,
+    /// Messages arrive in the order in which they were sent.
+    is_in_order: bool,
 }
 
 pub(super) fn run(seed: u64, broken: Sabotage) -> Found {
@@ -119,6 +122,37 @@ pub(super) fn run(seed: u64, broken: Sabotage) -> Found {
         fate.handed_over += counts.handed_over;
     }
     Found { problem, fate }
+}
+
+/// Publishes many events at once over a network that loses nothing. Returns how many were sent again, and how long it took.
+pub(super) fn burst(events: u64) -> (usize, u64) {
+    let mut world = World::new(1, Sabotage::None);
+    world.is_in_order = true;
+    for member in [0, 2] {
+        world.start(member);
+        world.admit(member);
+    }
+    world.settle(20_000);
+    let begun = world.now;
+    let mut left = events;
+    while left > 0 || world.producers[0].publishing.len() > 0 {
+        while left > 0 && !world.producers[0].publishing.is_half_full() {
+            let digest = Key::from(left % 1_000).digest();
+            let mut payload = Vec::new();
+            encode::string(
+                &mut payload,
+                format!("x 0 {}", events - left + 1).as_bytes(),
+            );
+            let taken = world.producers[0]
+                .publishing
+                .publish(digest, payload.into());
+            assert!(taken.is_ok());
+            left -= 1;
+        }
+        world.step(1);
+        assert!(world.now < begun + 60_000, "not done");
+    }
+    (world.repeated, world.now - begun)
 }
 
 fn digest_of(key: u64) -> u32 {
@@ -142,6 +176,8 @@ impl World {
             broken,
             problem: None,
             fate: Fate::default(),
+            repeated: 0,
+            is_in_order: false,
         };
         for _ in 0..PRODUCERS {
             let life = world.new_life();
@@ -557,6 +593,7 @@ impl World {
             producer.publishing.tick(now);
             for sending in producer.publishing.take_steps(now) {
                 let mut out = Vec::new();
+                self.repeated += sending.repeated;
                 put_keyed_events(&mut out, "pool", &sending.events);
                 sent.push((producer.life, sending.to, Words::Events(out)));
             }
@@ -575,7 +612,12 @@ impl World {
         } else {
             4
         };
-        let at = self.now + 1 + self.below(slow);
+        let delay = if self.is_in_order {
+            2
+        } else {
+            1 + self.below(slow)
+        };
+        let at = self.now + delay;
         self.sequence += 1;
         self.mail.insert((at, self.sequence), (from, to, words));
     }

@@ -165,8 +165,8 @@ impl Published<'_, '_> {
             framework: self.cx.framework,
             then: Box::new(then),
         };
-        let waits = &mut self.cx.core.keyed.waiting;
-        waits.insert((self.pool, self.number), waiting);
+        let pool = self.cx.core.keyed.pool(&self.pool);
+        pool.waiting.insert(self.number, waiting);
     }
 }
 

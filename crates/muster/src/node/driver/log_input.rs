@@ -47,7 +47,10 @@ impl Driver {
         let stopping = self.input_stop.load(Ordering::Relaxed);
         if self.items.is_none()
             || (!stopping
-                && (self.node.is_behind() || self.node.has_many_records() || self.must_wait()))
+                && (self.node.is_behind()
+                    || self.node.has_many_records()
+                    || self.node.has_many_keyed_events()
+                    || self.must_wait()))
         {
             return false;
         }
