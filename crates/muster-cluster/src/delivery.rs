@@ -18,6 +18,7 @@
 //! or will be.* The diary beside the files keeps what a logger needs for that when it begins anew.
 
 mod batch;
+mod flushes;
 mod intake;
 pub(crate) mod messages;
 mod numbers;
@@ -30,6 +31,7 @@ mod tests;
 #[cfg(test)]
 pub(crate) use batch::tests::batch as batch_of;
 pub use batch::{Batch, StreamHead};
+pub use flushes::{FlushEnd, Flushed, LostRecords};
 pub(crate) use intake::{Arrival, Intake, Surroundings};
 pub use intake::{BatchId, LogDelivery, LogNotes, ProducerRecord};
 pub use messages::BatchRefusal;

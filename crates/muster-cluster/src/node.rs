@@ -19,6 +19,7 @@ mod health;
 mod indirect_neighbours;
 mod inputs;
 mod keyed;
+mod log_flushes;
 mod log_intake;
 mod log_shipping;
 mod log_spool;
@@ -52,8 +53,9 @@ use muster_wire::{EndpointId, Mono, Topic};
 #[cfg(any(test, feature = "simulation"))]
 pub use crate::delivery::ModelHome;
 pub use crate::delivery::{
-    Batch, BatchId, BatchRefusal, LeftBatch, Leftover, LogDelivery, LogNotes, Numbers,
-    ProducerRecord, Spool, SpoolHome, SpoolOrder, SpoolOutcome, SpoolPlace, StreamHead,
+    Batch, BatchId, BatchRefusal, FlushEnd, Flushed, LeftBatch, Leftover, LogDelivery, LogNotes,
+    LostRecords, Numbers, ProducerRecord, Spool, SpoolHome, SpoolOrder, SpoolOutcome, SpoolPlace,
+    StreamHead,
 };
 #[cfg(any(test, feature = "simulation"))]
 pub use crate::keyed::KeyedSabotage;
@@ -69,6 +71,7 @@ pub use facts::{Effect, Input, LogSink, NodeError, Report, Severity, Written};
 pub use framework::{Declarations, Framework, NodeLife, Registry, Site};
 pub use health::{Trouble, TroubleCause};
 pub use keyed::{KeyedContext, KeyedError, KeyedTable, Published};
+pub use log_flushes::LogFlush;
 pub use logs::{Column, LogBatch, StreamError};
 pub use muster_store::Now;
 pub use question::Question;
@@ -225,7 +228,8 @@ impl NodeLoop {
             .is_some_and(|closed| self.core.timers.is_event_time_due(closed));
         let due = event_time_due
             || !self.core.outbox.local.is_empty()
-            || self.core.stores.writes.has_refused();
+            || self.core.stores.writes.has_refused()
+            || self.core.logging.shipping.shipper.flushes.has_ended();
         [
             due.then_some(self.core.clock.now.mono),
             self.core.timers.next_deadline(),
@@ -343,11 +347,14 @@ impl NodeLoop {
                 self.tell_ended();
                 self.hook_all(Hook::Done);
                 self.run_local();
-                self.flush_logs(None);
+                self.core.ship_gathered();
                 self.core.hurry_verdicts();
             }
             // No logger has taken what is left.
-            Input::End => self.core.end_batches(),
+            Input::End => {
+                self.core.ship_gathered();
+                self.core.end_batches();
+            }
         }
         self.run_local();
         self.look_at_waits();
@@ -429,8 +436,8 @@ impl NodeLoop {
         }
     }
 
-    fn flush_logs(&mut self, now: Option<Mono>) {
-        for stream in self.core.logging.logs.due(now) {
+    fn ship_due(&mut self, now: Mono) {
+        for stream in self.core.logging.logs.due(Some(now)) {
             self.core.ship(stream);
         }
     }
@@ -457,7 +464,7 @@ impl NodeLoop {
             .next_deadline()
             .is_some_and(|at| at <= now)
         {
-            self.flush_logs(Some(now));
+            self.ship_due(now);
         }
         self.end_of_grace();
         self.run_local();

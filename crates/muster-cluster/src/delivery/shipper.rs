@@ -1,5 +1,7 @@
 //! A producer's batches, from their number to the logger's word that it has them.
 
+#[cfg(test)]
+mod flush_tests;
 mod outbound;
 mod shipment;
 mod spooling;
@@ -16,6 +18,7 @@ pub(crate) use self::shipment::{Dropped, Lost, Shipment};
 use self::shipment::{Place, Spooled};
 pub(crate) use self::spooling::SpoolHealth;
 use self::spooling::Spooling;
+use super::flushes::{Fate, Flushes, Standing, Was};
 use super::messages::BatchRefusal;
 use super::{Batch, MOST_NUMBERS, Numbers};
 use crate::layout::NodeName;
@@ -83,7 +86,11 @@ pub(crate) struct Shipper {
     /// The bytes of batches that are in memory.
     memory: usize,
     records: usize,
+    /// Those of them that are safe in the spool.
+    spooled: usize,
     spooling: Spooling,
+    /// Who wants to hear when all of it is safe.
+    pub(crate) flushes: Flushes,
     /// The decided batches that more than one logger may have, with the one that counts.
     shared: BTreeMap<u64, NodeName>,
     /// Of decided batches below this number it is not remembered who else may have them.
@@ -136,6 +143,7 @@ impl Shipper {
         let bytes = batch.bytes();
         let is_full = self.memory.saturating_add(bytes) > MEMORY_BYTES;
         if is_full && !self.open.is_empty() {
+            self.flushes.refused(batch.records);
             return false;
         }
         if self.extend(&batch, most) {
@@ -143,6 +151,7 @@ impl Shipper {
         }
         let number = self.next;
         if number - self.floor() >= MOST_NUMBERS {
+            self.flushes.refused(batch.records);
             return false;
         }
         self.memory += bytes;
@@ -192,7 +201,18 @@ impl Shipper {
         shipment.bytes += batch.bytes();
         self.memory += batch.bytes();
         self.records += batch.records;
+        self.flushes.extended(*number, batch.records);
         true
+    }
+
+    /// Has it told when all batches of now are safe, or lost. Returns the token of what [`Flushes::take_ended`] says then.
+    pub(crate) fn flush(&mut self, asker: usize, deadline: Option<Mono>) -> u64 {
+        let standing = Standing {
+            next: self.next,
+            records: self.records as u64,
+            spooled: self.spooled as u64,
+        };
+        self.flushes.open(asker, standing, deadline)
     }
 
     /// Gives the oldest batch that waits to the logger whose turn it is. Returns `None` if there is none, or no logger has
@@ -223,7 +243,7 @@ impl Shipper {
         }
         self.turns.insert(stream.to_owned(), chosen.position + 1);
         if !chosen.acknowledges {
-            let shipment = self.close(number)?;
+            let shipment = self.close(number, Fate::Unacknowledged)?;
             return Some(Dispatched::LetGo(chosen.name.clone(), shipment));
         }
         let name = chosen.name.clone();
@@ -290,20 +310,27 @@ impl Shipper {
     }
 
     /// A batch is not open any more.
-    fn close(&mut self, number: u64) -> Option<Shipment> {
+    fn close(&mut self, number: u64, fate: Fate) -> Option<Shipment> {
         self.take_back(number);
         let shipment = self.open.remove(&number)?;
         if shipment.batch.is_some() {
             self.memory -= shipment.bytes;
         }
         self.records -= shipment.records;
+        let was = if let Spooled::At(_) = shipment.spooled {
+            self.spooled -= shipment.records;
+            Was::Spooled
+        } else {
+            Was::Open
+        };
+        self.flushes.closed(number, shipment.records, was, fate);
         self.spooling.closed(number, &shipment);
         Some(shipment)
     }
 
     /// A batch is dropped, if it is open.
     fn lose(&mut self, number: u64, lost: Lost) -> Option<Dropped> {
-        let Shipment { head, records, .. } = self.close(number)?;
+        let Shipment { head, records, .. } = self.close(number, Fate::Lost(lost))?;
         Some(Dropped {
             head,
             records,
@@ -387,7 +414,7 @@ impl Shipper {
                 last_turn = last_turn.max(Some(*turn));
             }
             records += shipment.records as u64;
-            if let Some(shipment) = self.close(number) {
+            if let Some(shipment) = self.close(number, Fate::Acknowledged) {
                 if shipment.spooled == Spooled::No {
                     self.decide(number, logger, &shipment.given, now);
                 } else if let Some(lost) = self.spooling.decided(number, logger, shipment.given) {
@@ -465,9 +492,9 @@ impl Shipper {
                     dropped.extend(self.lose(number, Lost::Invalid));
                 }
                 BatchRefusal::GoBack => self.go_back(number, logger, now),
-                // A former life has accounted for it.
+                // A former life has accounted for it. Of this life nobody can say so: nothing is promised of it.
                 BatchRefusal::Decided => {
-                    self.close(number);
+                    self.close(number, Fate::Unacknowledged);
                 }
             }
         }

@@ -144,7 +144,7 @@ impl NodeLoop {
         );
     }
 
-    /// Handles what the node addressed to itself, answers writes that were not sent and tells of requests that have ended, what
+    /// Handles what the node addressed to itself, answers writes that were not sent and tells of requests and flushes that have ended, what
     /// that leads to included; no more than fits between two looks at the world, for a handler may answer itself for ever.
     pub(super) fn run_local(&mut self) {
         for _ in 0..LOCAL_PER_STEP {
@@ -154,9 +154,13 @@ impl NodeLoop {
             }
             // One by one, as what follows from an outcome may be another one at once.
             let ended = self.core.requests.take_ended();
-            let has_ended = ended.is_some();
+            let flushed = self.core.take_ended_flush();
+            let has_ended = ended.is_some() || flushed.is_some();
             if let Some(ended) = ended {
                 self.resume_request(ended);
+            }
+            if let Some(flushed) = flushed {
+                self.resume_flush(flushed);
             }
             let Some(payload) = self.core.outbox.local.pop_front() else {
                 if has_ended {

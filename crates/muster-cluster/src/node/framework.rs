@@ -15,11 +15,13 @@ use super::context::Context;
 use super::counts::CounterSpec;
 use super::event::Event;
 use super::keyed::{self, Change, KeyedContext, KeyedRefusal};
+use super::log_flushes;
 use super::logs::{Column, StreamError, columns_of};
 use super::question::Question;
 use super::registers::{DeclaredRegister, RegisterChange, SettingChange};
 use super::requests;
 use super::stores::{Continuation, DeclaredStore, SharedStore, StoreChange, Then};
+use crate::delivery::Flushed;
 use crate::hrw::Key;
 use crate::layout::{Layout, Node, NodeName, PoolName, Role};
 use crate::pools::PoolChange;
@@ -389,6 +391,7 @@ pub(crate) trait Hosted: Send {
     fn hook(&mut self, hook: Hook<'_>, cx: &mut Context<'_>);
     fn resume_published(&mut self, then: Continuation, cx: &mut Context<'_>);
     fn resume_request(&mut self, then: Continuation, outcome: Outcome, cx: &mut Context<'_>);
+    fn resume_flush(&mut self, then: Continuation, flushed: Flushed, cx: &mut Context<'_>);
     fn resume(
         &mut self,
         then: Continuation,
@@ -508,6 +511,13 @@ impl<F: Framework> Hosted for Host<F> {
         // A node hands every outcome to the framework that has asked.
         if let Ok(then) = then.downcast::<requests::Then<F>>() {
             then(&mut self.framework, cx, outcome);
+        }
+    }
+
+    fn resume_flush(&mut self, then: Continuation, flushed: Flushed, cx: &mut Context<'_>) {
+        // A node hands every outcome to the framework that has asked.
+        if let Ok(then) = then.downcast::<log_flushes::Then<F>>() {
+            then(&mut self.framework, cx, flushed);
         }
     }
 

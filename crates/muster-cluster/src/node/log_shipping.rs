@@ -169,7 +169,9 @@ impl Shipping {
     pub(super) fn next_deadline(&self) -> Option<Mono> {
         let due = self.is_stale.then_some(Mono::default());
         let shippers = Whose::ALL.into_iter().filter_map(|whose| self.of(whose));
-        shippers.filter_map(Shipper::next_deadline).chain(due).min()
+        let flushes = self.shipper.flushes.next_deadline();
+        let deadlines = shippers.filter_map(Shipper::next_deadline);
+        deadlines.chain(due).chain(flushes).min()
     }
 
     /// All loggers, in order.
@@ -454,6 +456,8 @@ impl NodeCore {
         for whose in Whose::ALL {
             self.ship_on_of(whose);
         }
+        let now = self.clock.now.mono;
+        self.logging.shipping.shipper.flushes.tick(now);
         self.dispatch_batches();
     }
 

@@ -98,6 +98,7 @@ impl NodeCore {
         let dropped = shipper.give_up();
         self.counts.records_left = shipper.records() as u64;
         self.dropped(dropped);
+        self.logging.shipping.shipper.flushes.stop();
         self.order_spool(Whose::Own, false);
     }
 }

@@ -14,6 +14,7 @@ use muster_wire::{Class, EndpointId, Filter, Incarnation, Topic};
 use super::counts::{CounterSpec, FrameworkCount, NodeCounts};
 use super::health::Health;
 use super::keyed::KeyedWork;
+use super::log_flushes::LogFlushes;
 use super::log_shipping::Shipping;
 use super::logs::{Logged, Logs};
 use super::registers::Registers;
@@ -94,6 +95,7 @@ pub(crate) struct Logging {
     pub(crate) logs: Logs,
     pub(crate) zeek_logs: ZeekLogs,
     pub(super) shipping: Shipping,
+    pub(super) flushes: LogFlushes,
 }
 
 /// What leaves the loop, and what it says to itself.
@@ -175,6 +177,7 @@ impl NodeCore {
                 logs,
                 zeek_logs: ZeekLogs::default(),
                 shipping: Shipping::new(&layout, &node),
+                flushes: LogFlushes::default(),
             },
             stores: StoreAccess::default(),
             requests: Requests::default(),

@@ -174,11 +174,17 @@ impl Shipper {
                 at: Place::Waiting,
             };
             shipper.records += batch.records;
+            shipper.spooled += batch.records;
             shipper.spooling.elsewhere += 1;
             shipper.waiting.insert(*number);
             shipper.open.insert(*number, shipment);
         }
         shipper
+    }
+
+    /// Returns `true` if every batch is kept.
+    pub(crate) fn keeps_all(&self) -> bool {
+        self.spooling.when == SpoolWhen::Always
     }
 
     /// Returns `true` if the node ends.
@@ -371,8 +377,16 @@ impl Shipper {
         let Some(shipment) = self.open.get_mut(&number) else {
             return 0;
         };
-        shipment.spooled = spooled;
+        let was_safe = matches!(shipment.spooled, Spooled::At(_));
         let is_safe = matches!(spooled, Spooled::At(_));
+        if was_safe && !is_safe {
+            return shipment.records;
+        }
+        shipment.spooled = spooled;
+        if is_safe && !was_safe {
+            self.spooled += shipment.records;
+            self.flushes.spooled(number, shipment.records);
+        }
         let is_needed = shipment.at != Place::Waiting || self.memory <= KEEP_IN_MEMORY;
         if is_safe && !is_needed && shipment.batch.take().is_some() {
             self.memory -= shipment.bytes;
