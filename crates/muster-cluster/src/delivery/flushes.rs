@@ -60,8 +60,6 @@ pub enum FlushEnd {
     Stopping,
     /// 256 flushes of the node are open: this one was not made.
     TooMany,
-    /// The layout has no node that writes logs, and the node keeps nothing on its disk.
-    NoLogger,
 }
 
 /// What became of the log records of a node, up to a [`flush_logs`](crate::node::Context::flush_logs).
@@ -316,11 +314,6 @@ impl Flushes {
     /// When [`tick`](Self::tick) has something to do.
     pub(crate) fn next_deadline(&self) -> Option<Mono> {
         self.open.values().filter_map(|flush| flush.deadline).min()
-    }
-
-    /// Nobody ever takes what is open: ends all flushes.
-    pub(crate) fn nobody_takes(&mut self) {
-        self.end_if(FlushEnd::NoLogger, |_| true);
     }
 
     /// The node ends: ends all flushes, also those to come.

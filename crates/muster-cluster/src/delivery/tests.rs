@@ -1,6 +1,7 @@
 //! Producers and loggers without a network: messages are lost, doubled and overtaken, processes die, hang and are out, and
 //! so do disks.
 
+mod flushing;
 mod spooling;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,9 +46,11 @@ enum Broken {
     KeepsEarly,
     /// What could not be kept is taken for something that no next life finds.
     TrustsFailures,
+    /// A flush says that all is safe as soon as it is asked.
+    FlushesEarly,
 }
 
-const ALL: [Broken; 12] = [
+const ALL: [Broken; 13] = [
     Broken::AcknowledgesEarly,
     Broken::ForgetsShared,
     Broken::PromisesNothing,
@@ -60,6 +63,7 @@ const ALL: [Broken; 12] = [
     Broken::ForgetsNothing,
     Broken::KeepsEarly,
     Broken::TrustsFailures,
+    Broken::FlushesEarly,
 ];
 
 #[derive(Debug, Clone)]
@@ -84,6 +88,10 @@ struct Producer {
     /// Whom it takes to be out.
     out: BTreeSet<usize>,
     is_frozen: bool,
+    /// The batches that it has made.
+    batches: u64,
+    /// Its open flushes, and how many batches there were.
+    flushes: BTreeMap<u64, u64>,
 }
 
 /// What a logger has on its disk.
@@ -118,6 +126,10 @@ struct World {
     acknowledged: BTreeSet<BatchId>,
     /// Those that are safe in a spool.
     kept: BTreeSet<BatchId>,
+    /// Those that are safe by the word of a flush.
+    promised: BTreeSet<BatchId>,
+    /// The flushes that have said so.
+    flushed: u64,
     loss: u64,
     /// One turn in so many has a fault.
     peace: u64,
@@ -135,6 +147,8 @@ impl Producer {
             adopted: None,
             out: BTreeSet::new(),
             is_frozen: false,
+            batches: 0,
+            flushes: BTreeMap::new(),
             name,
             life,
         }
@@ -204,6 +218,8 @@ impl World {
             lives: 0,
             acknowledged: BTreeSet::new(),
             kept: BTreeSet::new(),
+            promised: BTreeSet::new(),
+            flushed: 0,
             loss: seed % 12,
             peace: [8, 15, 40][usize::try_from(seed % 3).unwrap()],
         };
@@ -712,13 +728,15 @@ impl World {
                 continue;
             }
             if is_troubled && self.below(3) == 0 {
-                let shipper = &mut self.producers[position].shipper;
-                assert!(shipper.add(batch("stream", 1), 1));
+                let producer = &mut self.producers[position];
+                assert!(producer.shipper.add(batch("stream", 1), 1));
+                producer.batches += 1;
             }
             if self.below(20) == 0 {
                 self.see(position);
             }
             self.dispatch(position);
+            self.flush(position);
         }
         for position in 0..self.loggers.len() {
             let logger = &self.loggers[position];
@@ -802,6 +820,14 @@ impl World {
         }
         if let Some(id) = world.kept.iter().find(|id| !copies.contains_key(*id)) {
             return Err(format!("{id:?} was in a spool, and is in no final file"));
+        }
+        if let Some(id) = world.promised.iter().find(|id| !copies.contains_key(*id)) {
+            return Err(format!(
+                "{id:?} was safe by a flush, and is in no final file"
+            ));
+        }
+        if world.flushed == 0 && broken.is_none() {
+            return Err("no flush was safe".to_owned());
         }
         Ok((world.acknowledged.len(), copies.len()))
     }

@@ -106,12 +106,7 @@ impl NodeCore {
         self.ship_gathered();
         let deadline = within.map(|limit| self.clock.now.mono.after(limit));
         let event_time = self.clock.event_time;
-        let has_loggers = !self.logging.shipping.loggers().is_empty();
-        let shipper = &mut self.logging.shipping.shipper;
-        let token = shipper.flush(framework, deadline);
-        if !has_loggers && !shipper.keeps_all() {
-            shipper.flushes.nobody_takes();
-        }
+        let token = self.logging.shipping.shipper.flush(framework, deadline);
         let waiting = Waiting {
             framework,
             then,

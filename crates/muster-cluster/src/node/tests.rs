@@ -12,6 +12,7 @@ mod coordination;
 mod indirect_neighbours;
 mod layouts;
 mod lease_trouble;
+mod log_flushes;
 mod log_spool;
 mod logging;
 mod needs;

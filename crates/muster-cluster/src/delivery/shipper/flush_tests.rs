@@ -287,7 +287,7 @@ impl Model {
             FlushEnd::Settled => open == 0,
             FlushEnd::TimedOut => open > 0 && asked.deadline.is_some_and(|at| at <= self.now),
             FlushEnd::Stopping => open > 0,
-            FlushEnd::TooMany | FlushEnd::NoLogger => false,
+            FlushEnd::TooMany => false,
         };
         let said = (flushed.open, flushed.spooled, flushed.acknowledged);
         let is = (open, count(Known::Spooled), count(Known::Acknowledged));

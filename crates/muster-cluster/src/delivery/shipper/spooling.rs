@@ -182,11 +182,6 @@ impl Shipper {
         shipper
     }
 
-    /// Returns `true` if every batch is kept.
-    pub(crate) fn keeps_all(&self) -> bool {
-        self.spooling.when == SpoolWhen::Always
-    }
-
     /// Returns `true` if the node ends.
     pub(crate) fn is_ending(&self) -> bool {
         self.spooling.is_ending
