@@ -302,6 +302,7 @@ impl NodeLoop {
             }
             Input::NotTaken { sequence } => self.batch_not_taken(sequence),
             Input::LogsSynced { through } => self.logs_synced(through),
+            Input::LogsStruck { records } => self.core.counts.records_struck += records,
             Input::LogsNotSynced { problem } => self.logs_not_synced(problem),
             Input::SpoolFound(left) => self.core.spool_found(left),
             Input::Spool { life, outcome } => self.core.spool_says(life, outcome),

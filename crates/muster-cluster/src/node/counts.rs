@@ -73,6 +73,9 @@ mod descriptors {
         pub(super) RECORDS_RECEIVED = RECORDS_SENT.key("records_received").fixed(&[("direction", "in")]);
         /// Log records that this node, a logger, has written to its files.
         pub(super) RECORDS_WRITTEN = counter("muster_log_records_written_total").key("records_written");
+        /// Log records that this node, a logger, has written and that count at another logger: they are taken out of a file
+        /// before it gets its final name. A few follow every loss of a logger or of a connection to one.
+        pub(super) RECORDS_STRUCK = counter("muster_log_records_struck_total").key("records_struck");
         /// Log records that are in no file, by stream and reason: `no_logger` (none took them while there was room for them, or
         /// before their node ended), `not_written` (the files of a logger could not be written, as on a full disk: other
         /// loggers are given what is acknowledged), `removed` (somebody removed the file that they were in), `refused` (of a
@@ -200,6 +203,8 @@ pub struct NodeCounts {
     pub records_received: u64,
     /// Log records that this node, a logger, wrote.
     pub records_written: u64,
+    /// Log records of these that count at another logger, and are in no file with a final name.
+    pub records_struck: u64,
     /// Log records that this node, a logger, could not write, by stream.
     pub records_failed: ByName,
     /// Log records that this node, a logger, had written to files that somebody removed, by stream.
@@ -301,6 +306,7 @@ impl NodeCounts {
             descriptors::RECORDS_SENT.of(self.records_sent),
             descriptors::RECORDS_RECEIVED.of(self.records_received),
             descriptors::RECORDS_WRITTEN.of(self.records_written),
+            descriptors::RECORDS_STRUCK.of(self.records_struck),
             descriptors::RECORDS_ACKNOWLEDGED.of(self.records_acknowledged),
             descriptors::RECORDS_UNACKNOWLEDGED.of(self.records_unacknowledged),
             descriptors::RECORDS_SPOOLED.of(self.records_spooled),

@@ -78,6 +78,11 @@ pub enum Input<'a> {
         /// That number.
         through: u64,
     },
+    /// Records that this node, a logger, had written were struck: they count at another logger.
+    LogsStruck {
+        /// How many.
+        records: u64,
+    },
     /// What this logger's files were handed since is not safe, and never will be.
     LogsNotSynced {
         /// What went wrong.
@@ -294,6 +299,12 @@ pub trait LogSink: Send {
     fn note(&mut self, notes: Option<&LogNotes>, wall: Timestamp) -> Result<(), String> {
         let _ = (notes, wall);
         Ok(())
+    }
+
+    /// Returns how many records that this life has written were struck by notes since the last call: they count at another logger. By
+    /// default it is not known.
+    fn take_struck(&mut self) -> u64 {
+        0
     }
 
     /// Makes safe what was written and noted: behind it a power failure loses nothing of it. It may take long. By default what is

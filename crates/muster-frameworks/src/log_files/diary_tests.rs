@@ -104,6 +104,28 @@ fn last(directory: &Path) -> Vec<u64> {
     rows
 }
 
+/// Who counts rows in the files has to know which of those that were written are not in them.
+#[test]
+fn records_that_count_elsewhere_are_counted_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let (mut first, _) = sink(directory);
+    write(&mut first, 0, 0..3, 1);
+    write(&mut first, 1, 3..8, 1);
+    write(&mut first, 2, 8..9, 1);
+    first.note(Some(&strike(1)), at(1)).unwrap();
+    assert_eq!((first.take_struck(), first.take_struck()), (5, 0));
+    first.note(Some(&strike(1)), at(1)).unwrap();
+    first.note(Some(&keep(0)), at(1)).unwrap();
+    assert_eq!(first.take_struck(), 0);
+    first.sync(at(1)).unwrap();
+    drop(first);
+    // What a former life has written is not among what this one counts.
+    let (mut second, _) = sink(directory);
+    second.note(Some(&strike(2)), at(2)).unwrap();
+    assert_eq!(second.take_struck(), 0);
+}
+
 #[test]
 fn a_file_waits_for_its_final_name_until_all_in_it_is_decided() {
     let directory = tempfile::tempdir().unwrap();

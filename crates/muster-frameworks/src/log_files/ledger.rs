@@ -147,6 +147,8 @@ pub(super) struct Place {
     pub(super) checksum: u32,
     /// The diary said behind it that all was safe.
     pub(super) is_safe: bool,
+    /// How many records it has, if this life has written it.
+    pub(super) records: u64,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -171,6 +173,8 @@ pub(super) struct Ledger {
     pub(super) unsafe_places: Vec<Place>,
     producers: HashMap<EndpointId, Producer>,
     heard: u64,
+    /// Records that this life has written and that are struck.
+    struck: u64,
 }
 
 /// Adds bytes from one place up to another one.
@@ -305,6 +309,7 @@ impl Ledger {
                     end: it.header,
                     checksum: u32::try_from(it.checksum).ok()?,
                     is_safe: false,
+                    records: 0,
                 };
                 self.unsafe_places.extend((it.header > 0).then_some(header));
                 self.next_file = self.next_file.max(it.file.saturating_add(1));
@@ -345,6 +350,7 @@ impl Ledger {
             end: it.end,
             checksum: u32::try_from(it.checksum).ok()?,
             is_safe: false,
+            records: 0,
         };
         let file = self
             .files
@@ -398,10 +404,23 @@ impl Ledger {
                 number,
             }) && let Some(file) = self.files.get_mut(&place.file)
             {
+                self.struck += place.records;
                 remove(&mut file.counts, place.offset, place.end);
             }
         }
         Some(())
+    }
+
+    /// Says how many records a batch has that was just written.
+    pub(super) fn has_records(&mut self, id: BatchId, records: u64) {
+        if let Some(place) = self.batches.get_mut(&id) {
+            place.records = records;
+        }
+    }
+
+    /// Returns the number of records that were struck since the last call.
+    pub(super) fn take_struck(&mut self) -> u64 {
+        std::mem::take(&mut self.struck)
     }
 
     /// A batch is decided.

@@ -436,6 +436,8 @@ impl FileSink {
             self.files.take_back(&placed);
             written.records = 0;
             written.problem = Some(problem);
+        } else if let Some(delivery) = delivery {
+            diary.ledger.has_records(delivery.id, placed.rows);
         }
         written
     }
@@ -520,6 +522,11 @@ impl LogSink for FileSink {
         };
         let entry = Entry::of_notes(notes);
         diary.write(&entry).map_err(|error| error.to_string())
+    }
+
+    fn take_struck(&mut self) -> u64 {
+        let diary = self.diary.as_mut();
+        diary.map_or(0, |diary| diary.ledger.take_struck())
     }
 
     fn sync(&mut self, wall: Timestamp) -> Result<(), String> {

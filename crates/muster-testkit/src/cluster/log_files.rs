@@ -152,8 +152,13 @@ impl Cluster {
             Some(sink) => sink.note(notes, wall),
             None => Ok(()),
         };
+        let struck = life.log_disk.sink.as_mut().map(|sink| sink.take_struck());
+        let records = struck.unwrap_or_default();
         match noted {
-            Ok(()) => self.logs_were_written(position, sequence),
+            Ok(()) => {
+                self.logs_were_written(position, sequence);
+                self.step(position, Input::LogsStruck { records });
+            }
             Err(problem) => self.step(position, Input::LogsNotSynced { problem: &problem }),
         }
     }

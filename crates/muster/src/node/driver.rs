@@ -481,6 +481,7 @@ impl Driver {
                         .tell(Instant::now(), || tracing::error!("{problem}"));
                 }
             }
+            Outcome::Struck(records) => self.step(LoopInput::LogsStruck { records }),
             Outcome::Synced(through) => self.step(LoopInput::LogsSynced { through }),
             Outcome::NotSynced(problem) => {
                 self.step(LoopInput::LogsNotSynced { problem: &problem });

@@ -50,6 +50,8 @@ pub(super) enum Outcome {
         problem: Option<String>,
     },
     Synced(u64),
+    /// So many records count at another logger.
+    Struck(u64),
     NotSynced(String),
     /// Something to be told.
     Problem(String),
@@ -270,7 +272,13 @@ impl Work {
                 });
             }
             Job::Note { notes, sequence } => match self.sink.note(notes.as_ref(), wall()) {
-                Ok(()) => self.unsynced(sequence, 0),
+                Ok(()) => {
+                    self.unsynced(sequence, 0);
+                    let struck = self.sink.take_struck();
+                    if struck > 0 {
+                        self.tell(Outcome::Struck(struck));
+                    }
+                }
                 Err(problem) => self.tell(Outcome::NotSynced(problem)),
             },
             Job::Tick => {
