@@ -6,6 +6,7 @@
 //! | `GET /v1/status` | viewer | [`ClusterStatus`] |
 //! | `GET /v1/events?since=SECONDS&follow=true` | viewer | [`Event`](crate::Event)s, a JSON object on a line |
 //! | `GET /v1/logs?node=NAME&since=SECONDS&follow=true` | operator | [`LogLine`](crate::LogLine)s, a JSON object on a line |
+//! | `GET /v1/records` | operator | [`LoggerFiles`](crate::LoggerFiles), a JSON object on a line for each logger |
 //! | `GET /v1/records/STREAM?since=SECONDS&last=COUNT&where=CONDITION&follow=true` | operator | [`RecordLine`](crate::RecordLine)s, a JSON object on a line |
 //! | `POST /v1/nodes/NAME/restart`, `…/stop`, `…/start` | operator | [`Done`] |
 //! | `POST /v1/stop`, `/v1/reopen`, `/v1/reload` | admin | [`Done`] |
@@ -44,6 +45,7 @@ mod request;
 mod slots;
 mod stores;
 mod stream;
+mod written;
 
 use std::fs::File;
 use std::sync::Arc;
@@ -269,6 +271,7 @@ pub(crate) fn router(agent: Agent, by_socket: Option<Role>) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/events", get(lines::events))
         .route("/v1/logs", get(lines::logs))
+        .route("/v1/records", get(written::written))
         .route("/v1/records/{stream}", get(lines::records))
         .route("/v1/nodes/{node}/{verb}", post(change_node))
         .route("/v1/ca", get(join::authority))

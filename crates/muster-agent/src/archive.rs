@@ -27,8 +27,8 @@ use self::counts::add;
 use self::expiry::{Expired, Held, Kept, Limits, Verdict, Why, expired};
 pub(crate) use self::origin::{is_of_any, original, original_in};
 use self::shipping::{Shipper, Shipping};
-pub(crate) use self::store::files_of;
 use self::store::{Archived, Store};
+pub(crate) use self::store::{all_files, files_of};
 use crate::journal::{EventKind, Journal};
 use crate::place::Places;
 

@@ -12,6 +12,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
+/// The files of a journal.
+const EVENTS: &str = "events.log";
+const AUDIT: &str = "audit.log";
+pub(crate) const FILES: [&str; 2] = [EVENTS, AUDIT];
+
 /// Events that are kept in memory.
 const KEPT: usize = 1000;
 
@@ -166,13 +171,13 @@ impl Strangers {
 impl Journal {
     /// Opens the journal in a directory, with what is there of earlier agents.
     pub(crate) fn open(directory: &Path) -> Self {
-        let events = JournalFile::new(directory.join("events.log"));
+        let events = JournalFile::new(directory.join(EVENTS));
         let kept = events.last(KEPT);
         Self {
             inner: Mutex::new(Inner {
                 kept: kept.into(),
                 events,
-                audit: JournalFile::new(directory.join("audit.log")),
+                audit: JournalFile::new(directory.join(AUDIT)),
                 strangers: Strangers::default(),
             }),
             live: broadcast::Sender::new(FOLLOWED),

@@ -61,7 +61,7 @@ pub use operator::{Added, Credential, CredentialError, NewOperator, OperatorIden
 pub use pki::{Authority, Identity, PkiError};
 pub use place::{Places, is_of_this_machine, socket_path};
 pub use process_logs::LogLine;
-pub use records::{Condition, MOST_CONDITIONS, RecordLine};
+pub use records::{Condition, LoggerFiles, MOST_CONDITIONS, RecordLine, StreamFiles};
 pub use roster::check_operator_name;
 #[cfg(feature = "schema")]
 pub use schema::openapi;

@@ -2,6 +2,7 @@
 
 mod condition;
 mod follow;
+mod written;
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, HashSet};
@@ -16,6 +17,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::condition::{Condition, MOST_CONDITIONS};
 pub(crate) use self::follow::Followed;
+pub(crate) use self::written::count;
+pub use self::written::{LoggerFiles, StreamFiles};
 use crate::archive;
 
 /// How much later than the time of its writing a record's time may be, in seconds: clocks of sensors differ.

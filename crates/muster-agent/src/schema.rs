@@ -10,7 +10,7 @@ use crate::desk::{
 };
 use crate::journal::Event;
 use crate::process_logs::LogLine;
-use crate::records::RecordLine;
+use crate::records::{LoggerFiles, RecordLine};
 use crate::roster::{LaterRoster, SignedRoster};
 use muster_gateway::status::{ClusterStatus, CoordinatorsStatus, StoresStatus};
 
@@ -134,6 +134,12 @@ fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
                 Answer::Lines(of.schema::<LogLine>()),
             )
         },
+        get(
+            "/v1/records",
+            "operator",
+            "Counts the log records in the files of each logger's present life, beside what it says that it has written. It may take minutes.",
+            Answer::Lines(of.schema::<LoggerFiles>()),
+        ),
         Operation {
             query: &[
                 SINCE,

@@ -83,7 +83,7 @@ impl Query {
 }
 
 /// Lines, for whoever asks as long as they may. If that ends, the last line is a refusal.
-fn lines(asker: Asker, body: Body) -> Response {
+pub(super) fn lines(asker: Asker, body: Body) -> Response {
     let told = body
         .into_data_stream()
         .take_until(Box::pin(asker.revoked()));
@@ -103,7 +103,7 @@ fn lines(asker: Asker, body: Body) -> Response {
 }
 
 /// The query for the other boxes, if they are to be asked.
-fn of_others<'a>(agent: &'a Agent, asker: &Asker) -> Option<&'a Boxes> {
+pub(super) fn of_others<'a>(agent: &'a Agent, asker: &Asker) -> Option<&'a Boxes> {
     agent.boxes.as_deref().filter(|_| !asker.is_box())
 }
 

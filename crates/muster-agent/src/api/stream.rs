@@ -18,13 +18,14 @@ use crate::client::{Client, ClientError};
 use crate::journal::{Event, EventKind, now};
 use crate::place::Places;
 use crate::process_logs::{LogLine, ProcessLogs};
-use crate::records::{self, Asked, Followed, Found, MOST_RECORDS, RecordLine};
+use crate::records::{self, Asked, Followed, Found, LoggerFiles, MOST_RECORDS, RecordLine};
 
 /// How often files are looked at for more.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// How long another box may take for what there is.
+/// How long another box may take for what there is, and to count records: less than whoever asks waits for the beginning.
 const ANSWER: Duration = Duration::from_secs(30);
+const COUNTING: Duration = Duration::from_secs(110);
 
 /// Lines that wait for whoever follows.
 const WAITING: usize = 256;
@@ -48,6 +49,8 @@ const MOST_OF_BOX: usize = MOST_RECORDS + 100;
 pub(super) trait Line: Serialize + DeserializeOwned + Send + 'static {
     /// Whether a box tells its lines in the order of their time, so that one that was lost can go on where it was.
     const IS_ORDERED: bool = true;
+    /// How long a box may take for what there is.
+    const WITHIN: Duration = ANSWER;
     fn time(&self) -> f64;
     /// About how many bytes it has.
     fn bytes(&self) -> usize;
@@ -119,6 +122,22 @@ impl Line for RecordLine {
         let text =
             format!("box {name} answers again: what was written there meanwhile is not shown");
         Some(Self::of_remark(text))
+    }
+}
+
+impl Line for LoggerFiles {
+    const WITHIN: Duration = COUNTING;
+
+    fn time(&self) -> f64 {
+        self.time
+    }
+
+    fn bytes(&self) -> usize {
+        size_of_val(self)
+    }
+
+    fn of_silence(name: &str, reason: &str) -> Self {
+        Self::of_silence(now(), name, reason)
     }
 }
 
@@ -292,6 +311,19 @@ impl Source for Records {
     }
 }
 
+/// What was counted on this box.
+impl Source for Vec<LoggerFiles> {
+    type Line = LoggerFiles;
+
+    fn take(&mut self) -> Vec<LoggerFiles> {
+        std::mem::take(self)
+    }
+
+    async fn next(&mut self) -> Option<Vec<LoggerFiles>> {
+        None
+    }
+}
+
 fn joined<T: Serialize>(entries: &[T]) -> Bytes {
     let mut text = Vec::new();
     for entry in entries {
@@ -314,7 +346,7 @@ async fn ask<T: Line>(name: &str, client: &Client, what: &str) -> Vec<T> {
         }
         Ok::<_, ClientError>(found)
     };
-    let found = tokio::time::timeout(ANSWER, asked).await;
+    let found = tokio::time::timeout(T::WITHIN, asked).await;
     let found = found.unwrap_or(Err(ClientError::TimedOut));
     found.unwrap_or_else(|error| vec![T::of_silence(name, &error.to_string())])
 }

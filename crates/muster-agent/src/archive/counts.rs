@@ -99,6 +99,11 @@ impl ArchiveCounts {
         }
     }
 
+    /// Returns how many files were removed since the agent began.
+    pub(crate) fn removed(&self) -> u64 {
+        self.expired.load(Ordering::Relaxed)
+    }
+
     pub(super) fn set_unshipped(&self, files: u64) {
         self.unshipped.store(files, Ordering::Relaxed);
     }

@@ -201,6 +201,23 @@ pub(crate) fn files_of(archive: &Path, stream: &str) -> io::Result<Vec<(SystemTi
     Ok(found)
 }
 
+/// All files of the archive, each with its day.
+pub(crate) fn all_files(archive: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let mut found = Vec::new();
+    for day in days(archive)? {
+        let name = day.file_name().and_then(|name| name.to_str());
+        let name = name.unwrap_or_default().to_owned();
+        for entry in fs::read_dir(&day)? {
+            let entry = entry?;
+            if entry.file_name().to_str().is_some_and(is_archived_name) {
+                found.push((name.clone(), entry.path()));
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
 /// The file system of the archive.
 pub(super) fn disk(archive: &Path) -> io::Result<Disk> {
     let disk = match rustix::fs::statvfs(archive) {
