@@ -1,5 +1,7 @@
 //! `muster records`: what all loggers have written to a stream.
 
+mod verify;
+
 use std::fmt::Write;
 use std::process::ExitCode;
 
@@ -24,11 +26,18 @@ const LAST_OF_FOLLOWED: usize = 10;
 ///
 /// Current files, rotated ones and those of the archive are read. As text it is a table with tabs, its columns those of the records; as JSON an
 /// object on a line. With --follow the last ten come first, or what --since and --last ask for, and then what any logger of any box writes.
+///
+/// With --verify no records are shown, but counted. What each logger's present life has written is compared with what is in the files that
+/// it has begun, on all boxes; what former lives have written nobody counts. Exit codes then: 0 nothing is missing; 1 records are missing;
+/// 5 it cannot be told, as a box or a logger does not answer or the archive has removed files.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The stream, as notice or known_hosts
-    #[arg(value_name = "STREAM")]
-    stream: String,
+    #[arg(value_name = "STREAM", required_unless_present = "verify")]
+    stream: Option<String>,
+    /// Count the records in the files of all streams, and say whether any are missing
+    #[arg(long, conflicts_with_all = ["stream", "follow", "since", "conditions", "last"])]
+    verify: bool,
     /// Go on with what is written from now on
     #[arg(short, long)]
     follow: bool,
@@ -57,9 +66,14 @@ impl Execute for Arguments {
 }
 
 async fn run(arguments: Arguments) -> Result<ExitCode> {
+    if arguments.verify {
+        let target = Target::of(&arguments.layout).await?;
+        return verify::run(&target, arguments.format).await;
+    }
+    let stream = arguments.stream.as_deref().unwrap_or_default();
     let is_letter = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-    if arguments.stream.is_empty() || !arguments.stream.chars().all(is_letter) {
-        let message = format!("no stream is called `{}`", arguments.stream);
+    if stream.is_empty() || !stream.chars().all(is_letter) {
+        let message = format!("no stream is called `{stream}`");
         return Err(Failure::new(message).code(USAGE).into());
     }
     if arguments.conditions.len() > MOST_CONDITIONS {
@@ -67,7 +81,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
         return Err(Failure::new(message).code(USAGE).into());
     }
     let target = Target::of(&arguments.layout).await?;
-    let mut lines = target.lines(&query(&arguments)).await?;
+    let mut lines = target.lines(&query(stream, &arguments)).await?;
     let mut table = Table::default();
     let mut records = Vec::new();
     while let Some(record) = next::<RecordLine>(&target, &mut lines).await? {
@@ -87,14 +101,13 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn query(arguments: &Arguments) -> String {
+fn query(stream: &str, arguments: &Arguments) -> String {
     let usual = match (arguments.follow, arguments.since) {
         (true, None) => LAST_OF_FOLLOWED,
         _ => LAST,
     };
     let mut query = format!(
-        "records/{}?since={}&last={}&follow={}",
-        arguments.stream,
+        "records/{stream}?since={}&last={}&follow={}",
         moment(arguments.since),
         arguments.last.unwrap_or(usual),
         arguments.follow
