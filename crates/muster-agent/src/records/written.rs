@@ -53,6 +53,8 @@ pub struct LoggerFiles {
     pub struck: u64,
     /// What is in its files, by stream.
     pub streams: BTreeMap<String, StreamFiles>,
+    /// The rows of these files that cannot be read.
+    pub unreadable: u64,
     /// Its files that former lives have begun. They were not read.
     pub earlier_files: u64,
     /// The files that the archive of the box has removed since its agent began.
@@ -125,11 +127,18 @@ impl LoggerFiles {
         Some(begun)
     }
 
+    /// Returns `true` if what is known of the node is not older than `limit`, or nothing is.
+    pub(crate) fn is_fresh(node: &ProcessStatus, limit: Duration) -> bool {
+        let age = node.report_age_seconds;
+        age.is_none_or(|age| age <= limit.as_secs_f64())
+    }
+
     /// Takes what is in the files.
     pub(crate) fn take(&mut self, counted: io::Result<Counted>) {
         match counted {
             Ok(counted) => {
                 self.streams = counted.streams;
+                self.unreadable = counted.unreadable;
                 self.earlier_files = counted.earlier_files;
                 self.problems = counted.problems;
             }
@@ -164,6 +173,7 @@ fn written(report: &NodeStatus) -> u64 {
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Counted {
     streams: BTreeMap<String, StreamFiles>,
+    unreadable: u64,
     earlier_files: u64,
     problems: Vec<String>,
 }
@@ -205,6 +215,11 @@ impl Name {
             stage: Stage::Current,
             begun: None,
         })
+    }
+
+    /// Reads the name of a file that is written.
+    fn of_current(name: &str) -> Option<Self> {
+        Self::of(name).filter(|name| name.stage == Stage::Current)
     }
 
     /// Reads the name of a file that waits for its final one: `conn.logger-1.17.log`.
@@ -285,10 +300,11 @@ pub(crate) fn count(places: &Places, node: &str, since: f64) -> io::Result<Count
         originals: Vec::new(),
     };
     let (logs, unsettled) = (&places.logs, places.logs.join(UNSETTLED));
-    // A file that moves on in between is met at its next place; one that was read is known by its number.
+    // First what grows. A file that moves on in between is met at its next place; one that was read is known by its number.
     let mut seen = std::collections::HashSet::new();
     for (directory, read_name) in [
-        (logs.as_path(), Name::of as fn(&str) -> Option<Name>),
+        (logs.as_path(), Name::of_current as fn(&str) -> Option<Name>),
+        (logs, Name::of),
         (&unsettled, Name::of_unsettled),
         (logs, Name::of),
     ] {
@@ -358,7 +374,8 @@ impl Life<'_> {
             self.counted.earlier_files += u64::from(metadata.len() > 0);
             return;
         }
-        let (rows, problem) = rows(path);
+        let (rows, wrong, problem) = rows(path);
+        self.counted.unreadable += wrong;
         if let Some(problem) = problem
             && path.exists()
             && self.counted.problems.len() < MOST_PROBLEMS
@@ -383,13 +400,13 @@ impl Life<'_> {
     }
 }
 
-/// Counts the whole rows of a file, up to where it is torn, and says what is wrong with it, if anything is.
-fn rows(path: &Path) -> (u64, Option<String>) {
+/// Counts the whole rows of a file, up to where it is torn, and those that cannot be read; and says what is wrong with it, if anything is.
+fn rows(path: &Path) -> (u64, u64, Option<String>) {
+    let (mut rows, mut wrong) = (0, 0);
     let mut reader = match LogReader::open(path, &[]) {
         Ok(reader) => reader,
-        Err(error) => return (0, Some(error.to_string())),
+        Err(error) => return (rows, wrong, Some(error.to_string())),
     };
-    let (mut rows, mut wrong) = (0, 0_u64);
     loop {
         match reader.next_row() {
             Ok(Some(_)) => rows += 1,
@@ -399,12 +416,12 @@ fn rows(path: &Path) -> (u64, Option<String>) {
                 // The last row of a file may just be on its way.
                 LogErrorKind::Truncated => {}
                 _ if error.is_row() => wrong += 1,
-                _ => return (rows, Some(error.to_string())),
+                _ => return (rows, wrong, Some(error.to_string())),
             },
         }
     }
     let problem = (wrong > 0).then(|| format!("{wrong} rows cannot be read"));
-    (rows, problem)
+    (rows, wrong, problem)
 }
 
 #[cfg(test)]

@@ -106,6 +106,7 @@ fn what_cannot_be_read_is_told() {
     let streams: Vec<_> = found.streams.keys().collect();
     assert_eq!(streams, ["conn", "ssl"]);
     assert_eq!(found.streams["ssl"].current, 2, "a torn row is on its way");
+    assert_eq!(found.unreadable, 1);
     assert_eq!(found.problems.len(), 2, "{:?}", found.problems);
     assert!(
         found.problems[0].contains("dns.log: "),

@@ -45,6 +45,8 @@ struct Verified {
     verdict: Verdict,
     /// What is missing of what the present lives of loggers have written, at least.
     missing: u64,
+    /// The rows of their files that cannot be read.
+    unreadable: u64,
     /// What is in their files and was not written by them, at least.
     too_many: u64,
     /// What loggers have acknowledged to the present lives of nodes and is not in files, at least; nothing if a logger's life is
@@ -246,12 +248,13 @@ impl Verified {
             unknown.push("no node of Muster's writes log files".to_owned());
         }
         let missing: u64 = loggers.iter().map(|logger| logger.missing).sum();
+        let unreadable: u64 = loggers.iter().map(|logger| logger.files.unreadable).sum();
         let in_files: u64 = loggers.iter().map(|logger| logger.in_files).sum();
         let acknowledged_missing =
             acknowledged(status, &loggers).map(|records| records.saturating_sub(in_files));
         let verdict = if !unknown.is_empty() {
             Verdict::Unknown
-        } else if missing + acknowledged_missing.unwrap_or(0) > 0 {
+        } else if missing + unreadable + acknowledged_missing.unwrap_or(0) > 0 {
             Verdict::Missing
         } else {
             Verdict::Complete
@@ -260,6 +263,7 @@ impl Verified {
             version: VERSION,
             verdict,
             missing,
+            unreadable,
             too_many: loggers.iter().map(|logger| logger.too_many).sum(),
             acknowledged_missing,
             streams,
@@ -394,11 +398,16 @@ impl Verified {
                 "{missing} acknowledged records are not in the files"
             ));
         }
+        if self.unreadable > 0 {
+            let unreadable = self.unreadable;
+            lines.push(format!("{unreadable} rows of the files cannot be read"));
+        }
         lines.push(match (self.missing, self.verdict) {
             (0, Verdict::Complete) => {
                 "nothing is missing of what the loggers have written since they began".to_owned()
             }
             (0, Verdict::Unknown) => "it cannot be told whether anything is missing".to_owned(),
+            (0, Verdict::Missing) => "the files of the loggers are not whole".to_owned(),
             (missing, _) => {
                 format!("{missing} records are missing that loggers have written since they began")
             }

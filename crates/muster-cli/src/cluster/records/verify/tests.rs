@@ -84,6 +84,11 @@ fn what_was_written_and_is_not_in_the_files_is_missing() {
         let it = of(&status(10), vec![writing]);
         assert_eq!(it, (Verdict::Complete, 0, 0, Some(0)));
     }
+    let damaged = LoggerFiles {
+        unreadable: 1,
+        ..logger(10, 10)
+    };
+    assert_eq!(of(&status(10), vec![damaged]).0, Verdict::Missing);
     // One logger has too much and another too little: that does not make up for it.
     let other = LoggerFiles {
         node: "logger-2".to_owned(),
