@@ -71,7 +71,7 @@ pub use facts::{Effect, Input, LogSink, NodeError, Report, Severity, Written};
 pub use framework::{Declarations, Framework, NodeLife, Registry, Site};
 pub use health::{Trouble, TroubleCause};
 pub use keyed::{KeyedContext, KeyedError, KeyedTable, Published};
-pub use log_flushes::LogFlush;
+pub use log_flushes::{LogFlush, LogMark};
 pub use logs::{Column, LogBatch, StreamError};
 pub use muster_store::Now;
 pub use question::Question;

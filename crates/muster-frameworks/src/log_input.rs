@@ -33,6 +33,7 @@ pub use batch::{InputBatch, MOST_BYTES, MOST_EVENTS};
 pub use clock::{Clock, MonotonicClock, SimulatedClock};
 pub use counters::InputCounters;
 pub use error::InputError;
+pub use follow::ReadSoFar;
 pub use merge::MOST_OPEN;
 pub use pattern::{Matches, find};
 pub use run::{LONGEST_WAIT, LogInput, LogInputConfig, MOST_FILES};

@@ -77,9 +77,9 @@ pub use muster_cluster::{NotReady, Quorum, ReadyError};
 pub use muster_data as data;
 pub use muster_wire as wire;
 pub use node::{
-    Input, InputBatch, InputSender, Node, NodeConfig, NodeReport, NodeReporter, NodeStartError,
-    NodeState, NodeStoreError, Pacer, PeerDescription, PeerLine, PeersReply, PeersRequest,
-    Stopping, StoreRequest,
+    Checkpoint, Input, InputBatch, InputSender, Node, NodeConfig, NodeReport, NodeReporter,
+    NodeStartError, NodeState, NodeStoreError, Pacer, PeerDescription, PeerLine, PeersReply,
+    PeersRequest, Stopping, StoreRequest,
 };
 pub use store::Store;
 

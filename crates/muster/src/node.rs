@@ -31,7 +31,7 @@ use driver::{Clock, Driver, Ends, Shared, SpoolPlan};
 use ready::Waits;
 use stores::NodeStores;
 
-pub use input::{InputBatch, InputSender, Stopping};
+pub use input::{Checkpoint, InputBatch, InputSender, Stopping};
 pub use muster_cluster::node::NodeState;
 pub use pacer::Pacer;
 pub use peers::{PeerDescription, PeersReply, PeersRequest};

@@ -13,7 +13,7 @@ use muster::{
 use muster_agent::{CertificateFiles, IdentityFiles, NodeSocket, Word, open_log};
 use muster_cluster::{Origin, Settings, TlsMode};
 use muster_frameworks::log_files::Reopener;
-use muster_frameworks::log_input::{InputNote, MonotonicClock};
+use muster_frameworks::log_input::{InputNote, MonotonicClock, ReadSoFar};
 use muster_frameworks::{FileSink, LogFilesConfig, LogInput, LogInputConfig, Share};
 use tokio::sync::oneshot;
 
@@ -456,7 +456,7 @@ fn input(loaded: &LoadedLayout, node: &muster_cluster::Node) -> Result<Option<In
 /// Reads to the end on the input's own thread.
 fn read(input: LogInput, sender: InputSender) {
     let stop = sender.stop_flag();
-    let summary = input.run(&MonotonicClock::new(), &stop, |batch| {
+    let hand_over = |batch: muster_frameworks::InputBatch| {
         let mut copy = InputBatch {
             low: Some(batch.low),
             ..InputBatch::default()
@@ -476,7 +476,10 @@ fn read(input: LogInput, sender: InputSender) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         }
-    });
+    };
+    // A crash must not cost what was read and has not arrived: rows come again rather than be lost.
+    let keep = |read: ReadSoFar| sender.note(Box::new(|| read.write()));
+    let summary = input.run_keeping(&MonotonicClock::new(), &stop, hand_over, keep);
     sender.finish(format!(
         "{} rows: {} events, {} of other workers, {} without a connection, {} unreadable; {} with a time out of line; {} files failed",
         summary.rows,

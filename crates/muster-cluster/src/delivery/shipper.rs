@@ -132,6 +132,17 @@ impl Shipper {
         first.map_or(self.next, |(number, _)| *number)
     }
 
+    /// The number of the next batch.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.next
+    }
+
+    /// Returns `true` if every batch below a number is acknowledged, safe in the spool, or lost and counted.
+    pub(crate) fn has_settled(&self, through: u64) -> bool {
+        let mut below = self.open.range(..through);
+        below.all(|(_, shipment)| matches!(shipment.spooled, Spooled::At(_)))
+    }
+
     pub(crate) fn get(&self, number: u64) -> Option<&Shipment> {
         self.open.get(&number)
     }

@@ -123,7 +123,23 @@ impl NodeCore {
     }
 }
 
+/// A point in what a node has logged; from [`NodeLoop::mark_logs`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogMark(u64);
+
 impl NodeLoop {
+    /// Returns a mark behind everything that the node has logged so far. What has no batch yet gets one at once.
+    pub fn mark_logs(&mut self) -> LogMark {
+        self.core.ship_gathered();
+        LogMark(self.core.logging.shipping.shipper.next_number())
+    }
+
+    /// Returns `true` if each record before a mark is acknowledged or in the spool, or was given to a logger that does not
+    /// acknowledge, or is lost and counted. It is asked also after [`Input::End`](super::Input::End), as the spool may take what is left.
+    pub fn has_settled(&self, mark: LogMark) -> bool {
+        self.core.logging.shipping.shipper.has_settled(mark.0)
+    }
+
     /// Tells a framework what became of its flush.
     pub(super) fn resume_flush(&mut self, ended: EndedFlush) {
         let EndedFlush { waiting, flushed } = ended;

@@ -29,7 +29,8 @@ use crate::zeek_log::Place;
 use ended::Ended;
 use ending::Ending;
 use fingerprint::{Head, Origin, Tail};
-use positions::{MOST_POSITIONS, Position, Positions};
+pub use positions::ReadSoFar;
+use positions::{MOST_POSITIONS, Outcome, Position, Positions};
 use waiting::{Stamp, Waiting};
 
 /// How often it is looked which files there are.
@@ -67,6 +68,7 @@ pub(super) struct Follower {
     has_scanned: bool,
     has_changed: bool,
     cannot_store: bool,
+    stored: Outcome,
 }
 
 #[derive(Debug)]
@@ -108,16 +110,17 @@ impl Follower {
             has_scanned: false,
             has_changed: false,
             cannot_store: false,
+            stored: Outcome::default(),
         }
     }
 
     /// Does what is due.
-    pub(super) fn tend(&mut self, merge: &mut Merge, now: Mono) {
+    pub(super) fn tend(&mut self, merge: &mut Merge, now: Mono, keep: &mut impl FnMut(ReadSoFar)) {
         if now >= self.next_scan {
             self.scan(merge, now);
         }
         if now >= self.next_save {
-            self.save(merge, now);
+            self.save(merge, now, keep);
         }
     }
 

@@ -12,7 +12,7 @@ use super::batch::InputBatch;
 use super::clock::Clock;
 use super::counters::InputCounted;
 use super::error::InputError;
-use super::follow::Follower;
+use super::follow::{Follower, ReadSoFar};
 use super::judge::{FORWARD, is_before};
 use super::merge::Merge;
 use super::pattern::{all_files, find};
@@ -87,6 +87,18 @@ impl LogInput {
         stop: &AtomicBool,
         sink: impl FnMut(InputBatch) -> ControlFlow<()>,
     ) -> InputSummary {
+        self.run_keeping(clock, stop, sink, ReadSoFar::write)
+    }
+
+    /// Like [`run`](Self::run), for a `sink` that does not do at once what comes of its batches: how far the input has come is given to
+    /// `keep` behind the batches, to be written when that is done. What is not written, as a later one is, may be dropped.
+    pub fn run_keeping(
+        self,
+        clock: &impl Clock,
+        stop: &AtomicBool,
+        sink: impl FnMut(InputBatch) -> ControlFlow<()>,
+        keep: impl FnMut(ReadSoFar),
+    ) -> InputSummary {
         let LogInputConfig {
             files,
             share,
@@ -112,6 +124,7 @@ impl LogInput {
             clock,
             stop,
             sink,
+            keep,
             rows: 0,
             since: Mono::default(),
             next_poll: Mono::default(),
@@ -149,12 +162,13 @@ fn files_of(patterns: &[PathBuf], tally: &mut super::summary::Tally) -> Vec<Path
     files
 }
 
-struct Run<'a, C, S> {
+struct Run<'a, C, S, K> {
     merge: Merge,
     follower: Option<Follower>,
     clock: &'a C,
     stop: &'a AtomicBool,
     sink: S,
+    keep: K,
     batch: InputBatch,
     /// Rows passed since the last batch.
     rows: usize,
@@ -168,12 +182,17 @@ struct Run<'a, C, S> {
     counted: InputCounted,
 }
 
-impl<C: Clock, S: FnMut(InputBatch) -> ControlFlow<()>> Run<'_, C, S> {
+impl<C, S, K> Run<'_, C, S, K>
+where
+    C: Clock,
+    S: FnMut(InputBatch) -> ControlFlow<()>,
+    K: FnMut(ReadSoFar),
+{
     /// Hands over everything; a break of `sink` ends it.
     fn all(&mut self, speed: Option<f64>) -> ControlFlow<()> {
         let done = self.released(speed);
         if let Some(follower) = &mut self.follower {
-            follower.save(&mut self.merge, self.clock.now());
+            follower.save(&mut self.merge, self.clock.now(), &mut self.keep);
         }
         done
     }
@@ -219,7 +238,7 @@ impl<C: Clock, S: FnMut(InputBatch) -> ControlFlow<()>> Run<'_, C, S> {
         let now = self.clock.now();
         let mut poll_every = LONGEST_WAIT;
         if let Some(follower) = &mut self.follower {
-            follower.tend(&mut self.merge, now);
+            follower.tend(&mut self.merge, now, &mut self.keep);
             poll_every = GROWTH_POLL;
         }
         if self.merge.has_idle() && now >= self.next_poll {

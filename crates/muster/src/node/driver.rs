@@ -1,5 +1,6 @@
 //! The thread that runs a node's loop.
 
+mod checkpoints;
 mod effects;
 mod log_input;
 
@@ -16,6 +17,7 @@ use muster_data::Timestamp;
 use muster_wire::counters::DropLedger;
 use muster_wire::{EndpointId, Mono};
 
+use self::checkpoints::Checkpoints;
 use super::Input;
 use super::input::InputItem;
 use super::log_spool::{SpoolNews, SpoolWriter};
@@ -149,6 +151,7 @@ pub(crate) struct Driver {
     spool_writer: Option<SpoolWriter>,
     input: Option<Input>,
     items: Option<Receiver<InputItem>>,
+    checkpoints: Checkpoints,
     input_stop: Arc<AtomicBool>,
     shared: Arc<Shared>,
     backlog_limit: usize,
@@ -203,6 +206,7 @@ impl Driver {
             input_ended: input.as_ref().map(|_| false),
             input,
             items: None,
+            checkpoints: Checkpoints::default(),
             input_stop: Arc::default(),
             shared,
             reported: None,
@@ -253,6 +257,7 @@ impl Driver {
             self.take_waits();
             let heard = self.hear_stores() | self.hear_log_writer() | self.hear_spool();
             self.step(LoopInput::Tick);
+            self.checkpoints.look(&self.node, Instant::now());
             self.tell_lease();
             if self.must_leave {
                 break;
@@ -367,6 +372,7 @@ impl Driver {
         self.wait_for_loggers();
         self.step(LoopInput::End);
         self.close_spool();
+        std::mem::take(&mut self.checkpoints).close(&self.node);
         self.close_logs();
         self.report(true);
     }

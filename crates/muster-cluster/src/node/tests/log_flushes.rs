@@ -280,6 +280,41 @@ fn a_node_that_writes_its_logs_itself_acknowledges_them() {
     assert_eq!(rig.heard(), ["flush: Settled, safe, 2 acknowledged"]);
 }
 
+/// Who keeps how far an input was read asks the node until its very end.
+#[test]
+fn a_mark_is_settled_when_everything_before_it_is_safe_or_lost() {
+    let mut rig = rig();
+    rig.node.use_spool();
+    let nothing = rig.node.mark_logs();
+    assert!(rig.node.has_settled(nothing));
+    rig.logger_up("logger-1", 1);
+    rig.act("log 1");
+    let first = rig.node.mark_logs();
+    rig.step(Input::Tick);
+    rig.act("log 3");
+    let second = rig.node.mark_logs();
+    assert!(first < second && rig.node.has_settled(nothing));
+    rig.acknowledge(1, &[1, 1]);
+    assert!(!rig.node.has_settled(first) && !rig.node.has_settled(second));
+    rig.acknowledge(1, &[0, 0]);
+    assert!(rig.node.has_settled(first) && rig.node.has_settled(second));
+    // The rest goes to the spool when the node ends.
+    rig.act("log 3");
+    let third = rig.node.mark_logs();
+    rig.step(Input::Stop);
+    rig.step(Input::End);
+    assert!(!rig.node.has_settled(third), "it was handed over");
+    let place = |offset| SpoolPlace { segment: 1, offset };
+    let outcome = SpoolOutcome::Synced {
+        kept: vec![(2, place(0)), (3, place(9))],
+        forgotten: Numbers::default(),
+    };
+    let life = id(0);
+    let outcome = &outcome;
+    rig.step(Input::Spool { life, outcome });
+    assert!(rig.node.has_settled(third));
+}
+
 #[test]
 fn a_node_bears_any_number_of_flushes() {
     let mut rig = rig();

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -147,12 +148,45 @@ pub(super) fn load(path: &Path) -> io::Result<Positions> {
     })
 }
 
-/// Writes positions, all or nothing.
-pub(super) fn store<'a>(
+/// How far logs were read, to be written to the file of positions. It may be written when all that came of what was read is safe.
+#[derive(Debug)]
+pub struct ReadSoFar {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    outcome: Outcome,
+}
+
+/// What became of the last positions that somebody has written.
+pub(super) type Outcome = Arc<Mutex<Option<io::Result<()>>>>;
+
+impl ReadSoFar {
+    /// Writes the positions, all or nothing, and syncs them. If that fails, the input says so.
+    pub fn write(self) {
+        let Self {
+            path,
+            bytes,
+            outcome,
+        } = self;
+        let written = write(&path, &bytes);
+        *outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(written);
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    file.write_all(bytes)?;
+    file.sync_data()?;
+    std::fs::rename(&new, path)
+}
+
+/// Returns positions as they are to be written.
+pub(super) fn to_write<'a>(
     path: &Path,
+    outcome: &Outcome,
     positions: impl Iterator<Item = (FileId, &'a Position)>,
     ended: impl Iterator<Item = (Origin, &'a Place)>,
-) -> io::Result<()> {
+) -> io::Result<ReadSoFar> {
     let files = positions
         .take(MOST_POSITIONS)
         .map(|(id, position)| WrittenPosition {
@@ -174,9 +208,9 @@ pub(super) fn store<'a>(
         files: files.collect(),
         ended: ended.collect(),
     };
-    let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
-    file.write_all(&serde_json::to_vec(&written)?)?;
-    file.sync_data()?;
-    std::fs::rename(&new, path)
+    Ok(ReadSoFar {
+        path: path.to_owned(),
+        bytes: serde_json::to_vec(&written)?,
+        outcome: Arc::clone(outcome),
+    })
 }

@@ -1,20 +1,28 @@
 //! How far each log was read is written for another life of the node.
 
+use std::io;
 use std::path::PathBuf;
+use std::sync::PoisonError;
 
 use muster_wire::Mono;
 
 use super::super::file::InputFile;
 use super::super::merge::Merge;
 use super::fingerprint::{Head, Tail};
-use super::positions::{self, Position};
+use super::positions::{self, Position, ReadSoFar};
 use super::{Follower, SAVE_EVERY};
 use crate::zeek_log::Place;
 
 impl Follower {
-    /// Writes how far each file has been handed over, if that has changed.
-    pub(in super::super) fn save(&mut self, merge: &mut Merge, now: Mono) {
+    /// Has written how far each file has been handed over, if that has changed.
+    pub(in super::super) fn save(
+        &mut self,
+        merge: &mut Merge,
+        now: Mono,
+        keep: &mut impl FnMut(ReadSoFar),
+    ) {
         self.next_save = now.after(SAVE_EVERY);
+        self.hear_of_stored(merge);
         for followed in self
             .files
             .values_mut()
@@ -52,21 +60,40 @@ impl Follower {
         let halted = halted
             .iter()
             .filter_map(|ending| Some((ending.position.origin?, &ending.position.place)));
-        let stored = positions::store(
+        let read = positions::to_write(
             &self.store,
+            &self.stored,
             files.chain(left).chain(ending),
             self.ended.iter().chain(halted),
         );
-        match stored {
-            Ok(()) => (self.has_changed, self.cannot_store) = (false, false),
-            Err(error) => {
-                if !std::mem::replace(&mut self.cannot_store, true) {
-                    merge.tally.problem(format!(
-                        "cannot write {}: {error}; after a restart rows are read again",
-                        self.store.display()
-                    ));
-                }
+        match read {
+            Ok(read) => {
+                self.has_changed = false;
+                keep(read);
+                self.hear_of_stored(merge);
             }
+            Err(error) => self.not_stored(&error, merge),
+        }
+    }
+
+    /// Somebody may have written positions, now or a while ago.
+    fn hear_of_stored(&mut self, merge: &mut Merge) {
+        let stored = self.stored.lock();
+        let stored = stored.unwrap_or_else(PoisonError::into_inner).take();
+        match stored {
+            Some(Ok(())) => self.cannot_store = false,
+            Some(Err(error)) => self.not_stored(&error, merge),
+            None => {}
+        }
+    }
+
+    fn not_stored(&mut self, error: &io::Error, merge: &mut Merge) {
+        self.has_changed = true;
+        if !std::mem::replace(&mut self.cannot_store, true) {
+            merge.tally.problem(format!(
+                "cannot write {}: {error}; after a restart rows are read again",
+                self.store.display()
+            ));
         }
     }
 }

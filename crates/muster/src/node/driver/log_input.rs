@@ -80,6 +80,12 @@ impl Driver {
                 self.carry_out();
                 true
             }
+            Ok(InputItem::Checkpoint(checkpoint)) => {
+                let mark = self.node.mark_logs();
+                self.carry_out();
+                self.checkpoints.add(mark, checkpoint);
+                true
+            }
             Ok(InputItem::End(summary)) => {
                 tracing::info!("input ended: {summary}");
                 self.input_ended();
