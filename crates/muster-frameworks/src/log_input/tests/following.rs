@@ -6,6 +6,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::*;
+use crate::log_input::ReadSoFar;
 
 type Step<'a> = Box<dyn FnOnce() + 'a>;
 
@@ -270,4 +271,39 @@ fn rotate_at_random(seed: u64) -> usize {
     all.dedup();
     assert_eq!(all, uids_of(1..state.borrow().1), "{seed}");
     came_again
+}
+
+/// What comes of the rows may take a while to be safe: until then they are read again by the next life.
+#[test]
+fn positions_are_written_by_whoever_keeps_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, positions) = (
+        directory.path().join("conn.log"),
+        directory.path().join("positions"),
+    );
+    append(&log, &format!("{HEADER}{}", rows(0..5)));
+    let read = |write: fn(Vec<ReadSoFar>)| {
+        let stop = AtomicBool::new(false);
+        let clock = Scripted::new(&stop, Vec::new());
+        let config = LogInputConfig {
+            follow: Some(positions.clone()),
+            ..config(vec![log.clone()], Share::WHOLE, 0.0)
+        };
+        let (mut count, mut kept) = (0, Vec::new());
+        let sink = |batch: InputBatch| {
+            count += connections(&batch).len();
+            ControlFlow::Continue(())
+        };
+        let input = LogInput::new(&config).unwrap();
+        input.run_keeping(&clock, &stop, sink, |read| kept.push(read));
+        write(kept);
+        count
+    };
+    assert_eq!(read(drop), 5);
+    assert!(!positions.exists());
+    assert_eq!(
+        read(|kept| kept.into_iter().next_back().unwrap().write()),
+        5
+    );
+    assert_eq!(read(drop), 0);
 }
