@@ -85,7 +85,8 @@ pub struct Flushed {
 }
 
 impl Flushed {
-    /// Returns `true` if each record is on a disk: acknowledged by a logger, or in this node's spool.
+    /// Returns `true` if each record is on a disk: acknowledged by a logger, or in this node's spool. What an earlier flush of the
+    /// framework has told of is not among them.
     pub fn is_safe(&self) -> bool {
         self.open == 0 && self.unacknowledged == 0 && self.lost.total() == 0
     }

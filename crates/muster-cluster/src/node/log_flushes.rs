@@ -54,13 +54,13 @@ pub(super) struct EndedFlush {
 }
 
 impl<'c> Context<'c> {
-    /// Asks to hear when everything that this node has logged up to now is safe: acknowledged by a logger, or in the node's spool
-    /// on disk. Records of other frameworks, and what the node gives on for Zeek's, are among it. The outcome comes as a call of
+    /// Asks to hear when everything that this life of the node has logged up to now is safe: acknowledged by a logger, or in the node's
+    /// spool on disk. Records of other frameworks, and what the node gives on for Zeek's, are among it. The outcome comes as a call of
     /// [`then`](LogFlush::then).
     ///
-    /// *[`Flushed::is_safe`] holds only if no record that was logged before is open, lost, or given to a logger that does not
-    /// acknowledge.* What a logger acknowledges is in one final file of one logger; what is in the spool can only be lost with
-    /// the disk, and is counted then.
+    /// *[`Flushed::is_safe`] holds only if each record that was logged before is acknowledged or in the spool, but for those of
+    /// which an earlier flush of this framework has said that they are not.* What a logger acknowledges is in one final file of one logger;
+    /// what is in the spool can only be lost with the disk, and is counted then.
     ///
     /// What has no batch yet gets one at once, so flush now and then, and not after every record.
     pub fn flush_logs<'a>(&'a mut self) -> LogFlush<'a, 'c> {

@@ -33,7 +33,7 @@ fn what_is_acknowledged_is_in_one_file() {
     }
     println!("{all:?}");
     assert!(
-        all.acknowledged > 3_000 && all.troubles.troubles > 10,
+        all.acknowledged > 3_000 && all.promised > 2_000 && all.troubles.troubles > 10,
         "{all:?}"
     );
 }

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use muster_cluster::coordination::Standing;
-use muster_cluster::node::{Context, Declarations, Framework, LogSink, Registry, Site};
+use muster_cluster::node::{
+    Context, CounterSpec, Declarations, Framework, LogSink, Registry, Site,
+};
 use muster_cluster::{Layout, Node};
 use muster_data::Record;
 use muster_frameworks::log_files::{LogFilesConfig, LogFormat, RotatedName, read_rows};
@@ -26,14 +28,28 @@ struct Row {
     number: u64,
 }
 
-/// Writes what it is told.
-struct Scribe;
+/// How many records a [`Scribe`] writes between two flushes.
+const FLUSH_EVERY: u64 = 16;
+
+/// What a [`Scribe`] counts: the records of its life that are safe by the word of a flush.
+const PROMISED: &str = "promised";
+
+/// Writes what it is told, and flushes now and then.
+#[derive(Default)]
+struct Scribe {
+    written: u64,
+    promised: u64,
+    /// Something is lost: of what comes behind it nothing more is promised.
+    has_lost: bool,
+}
 
 impl Framework for Scribe {
     const NAME: &'static str = "scribe";
 
+    const COUNTERS: &'static [CounterSpec] = &[CounterSpec::new(PROMISED, "Safe by a flush.")];
+
     fn create(_: &Site<'_>) -> Option<Self> {
-        Some(Self)
+        Some(Self::default())
     }
 
     fn declare(&self, declarations: &mut Declarations<Self>) {
@@ -43,13 +59,21 @@ impl Framework for Scribe {
 }
 
 impl Scribe {
-    #[allow(
-        clippy::needless_pass_by_value,
-        clippy::unused_self,
-        reason = "a handler"
-    )]
+    #[allow(clippy::needless_pass_by_value, reason = "a handler")]
     fn write(&mut self, row: Row, cx: &mut Context<'_>) {
         cx.log("rows", &row).unwrap();
+        self.written += 1;
+        let written = self.written;
+        if !written.is_multiple_of(FLUSH_EVERY) {
+            return;
+        }
+        cx.flush_logs().then(move |this: &mut Self, cx, flushed| {
+            this.has_lost |= flushed.lost.total() > 0;
+            if flushed.is_safe() && !this.has_lost && written > this.promised {
+                cx.count(PROMISED, written - this.promised);
+                this.promised = written;
+            }
+        });
     }
 }
 
@@ -58,6 +82,7 @@ impl Scribe {
 pub(crate) struct Account {
     pub(crate) written: u64,
     pub(crate) acknowledged: u64,
+    pub(crate) promised: u64,
     pub(crate) spooled: u64,
     pub(crate) found: u64,
     pub(crate) dropped: u64,
@@ -71,6 +96,7 @@ impl Account {
     pub(crate) fn add(&mut self, more: &Self) {
         self.written += more.written;
         self.acknowledged += more.acknowledged;
+        self.promised += more.promised;
         self.spooled += more.spooled;
         self.found += more.found;
         self.dropped += more.dropped;
@@ -93,6 +119,8 @@ pub(crate) struct World {
     next: BTreeMap<(String, u64), u64>,
     /// What each life had acknowledged, or kept in its spool, when it was seen last.
     safe: BTreeMap<(String, u64), u64>,
+    /// How many of the first records of each life were safe by the word of a flush when it was seen last.
+    promised: BTreeMap<(String, u64), u64>,
     /// Those that are dead.
     dead: BTreeSet<String>,
     /// The lives of loggers, to see when their disks fail.
@@ -175,6 +203,7 @@ impl World {
             directory,
             next: BTreeMap::new(),
             safe: BTreeMap::new(),
+            promised: BTreeMap::new(),
             dead: BTreeSet::new(),
             lives: BTreeMap::new(),
         }
@@ -293,6 +322,8 @@ impl World {
             if self.cluster.is_alive(node) {
                 let counts = self.cluster.node(node).counts();
                 let key = (node.clone(), self.cluster.life(node));
+                let promised = counts.of_frameworks(PROMISED);
+                self.promised.insert(key.clone(), promised);
                 let acknowledged = counts.records_acknowledged;
                 let acknowledged = acknowledged.saturating_sub(counts.records_found);
                 self.safe
@@ -377,6 +408,15 @@ impl World {
                 ));
             }
         }
+        for (key, promised) in &self.promised {
+            let found = rows.get(key);
+            let is_there = |number: &u64| found.is_some_and(|rows| rows.contains(number));
+            if let Some(number) = (0..*promised).find(|number| !is_there(number)) {
+                return Err(format!(
+                    "LOST: {number} of {key:?}, of which {promised} were safe by a flush"
+                ));
+            }
+        }
         // Of lives that have ended in order everything is accounted for.
         let dropped = self.cluster.total(|counts| {
             let unsettled = counts.records_unsettled.total();
@@ -395,6 +435,7 @@ impl World {
         Ok(Account {
             written: self.next.values().sum(),
             acknowledged: self.safe.values().sum(),
+            promised: self.promised.values().sum(),
             spooled: self.cluster.total(|counts| counts.records_spooled),
             found: self.cluster.total(|counts| counts.records_found),
             dropped,
