@@ -122,6 +122,25 @@ fn three_boxes_become_one_cluster_and_each_knows_it_all() {
         assert_eq!(row(), format!("b{number}"));
     }
 
+    // Whoever is asked counts on all boxes. What the test has written beside the logger is more than that has.
+    let verify = |name: &str| {
+        let shown = boxes.run(name, &["records", "--verify", "--format", "json"]);
+        let verified: Value = serde_json::from_str(&stdout(&shown)).unwrap();
+        (shown.status.code(), verified)
+    };
+    let (code, verified) = verify("c");
+    assert_eq!(code, Some(0), "{verified:#}");
+    let logger = &verified["loggers"][0];
+    assert_eq!(
+        (&logger["node"], &logger["box"]),
+        (&"logger-1".into(), &"a".into())
+    );
+    assert_eq!(
+        verified["streams"]["sightings"]["current"], 1,
+        "{verified:#}"
+    );
+    assert_eq!(logger["too_many"], 1, "{verified:#}");
+
     // An agent that is gone costs no node its life, and is told.
     let before = boxes.status("b")["agent"]["pid"].as_u64().unwrap();
     kill(before, "-9");
@@ -147,6 +166,11 @@ fn three_boxes_become_one_cluster_and_each_knows_it_all() {
         "{}",
         stdout(&output)
     );
+    let (code, verified) = verify("a");
+    assert_eq!(code, Some(5), "{verified:#}");
+    assert_eq!(verified["verdict"], "unknown");
+    let unknown = verified["unknown"].to_string();
+    assert!(unknown.contains("box b: "), "{unknown}");
     let lost = boxes.run("a", &["restart", "data-2"]);
     assert_eq!(lost.status.code(), Some(5), "{}", stderr(&lost));
     assert!(stderr(&lost).contains("box b does not answer"));
