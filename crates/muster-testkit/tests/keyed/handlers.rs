@@ -83,7 +83,8 @@ impl Framework for Doing {
 
 #[allow(
     clippy::needless_pass_by_value,
-    reason = "handlers take their event by value"
+    clippy::unused_self,
+    reason = "handlers are methods that take their event by value"
 )]
 impl Doing {
     fn say(&self, cx: &mut Context<'_>, text: &str) {
