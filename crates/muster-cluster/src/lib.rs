@@ -5,7 +5,7 @@
 //! - [`Membership`]: who is alive. [`Pools`] and [`Key`]: who of them owns which key.
 //! - [`coordination`]: who decides what all have to see alike.
 //! - [`Readiness`]: whether the nodes that are needed are mutually up.
-//! - [`register`]: values that change while the cluster runs.
+//! - [`register`]: values that change while the cluster runs. [`feed`]: large lists that one node gives to many.
 //! - [`Watermarks`]: up to which event time everything has been seen.
 //!
 //! Nothing here reads a file, a clock or a random number: time and text are arguments, decisions
@@ -42,6 +42,7 @@
 
 pub mod coordination;
 mod delivery;
+pub mod feed;
 mod hrw;
 mod keyed;
 mod layout;

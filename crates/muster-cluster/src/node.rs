@@ -14,6 +14,7 @@ mod counts;
 mod dispatch;
 mod event;
 mod facts;
+mod feeds;
 mod framework;
 mod health;
 mod indirect_neighbours;
@@ -68,6 +69,7 @@ pub use coordination::{CoordinationReport, StoreAuthority};
 pub use counts::{CounterSpec, FrameworkCount, NodeCounts};
 pub use event::Event;
 pub use facts::{Effect, Input, LogSink, NodeError, Report, Severity, Written};
+pub use feeds::FeedContext;
 pub use framework::{Declarations, Framework, NodeLife, Registry, Site};
 pub use health::{Trouble, TroubleCause};
 pub use keyed::{KeyedContext, KeyedError, KeyedTable, Published};
@@ -87,6 +89,7 @@ pub use stores::{
 use self::contests::Contest;
 use self::coordination::Coordination;
 use self::dispatch::{HandlerRef, call};
+use self::feeds::Followers;
 use self::indirect_neighbours::IndirectNeighbours;
 use self::log_intake::LogIntake;
 use self::node_core::NodeCore;
@@ -146,6 +149,8 @@ pub struct NodeLoop {
     is_leaving: bool,
     /// What it has of the coordinators, if the layout has any.
     coordination: Option<Coordination>,
+    /// The feeds that its frameworks follow.
+    followers: Followers,
 }
 
 impl NodeLoop {
@@ -248,6 +253,8 @@ impl NodeLoop {
             self.core.waits.next_deadline(self.core.clock.now.mono),
             self.core.requests.next_deadline(self.core.clock.now.mono),
             self.core.keyed.next_deadline(self.core.clock.now.mono),
+            self.core.sources.next_deadline(self.core.clock.now.mono),
+            self.followers.next_deadline(self.core.clock.now.mono),
         ]
         .into_iter()
         .flatten()
@@ -450,6 +457,7 @@ impl NodeLoop {
         self.tell_of_indirect_neighbours();
         self.core.ship_on();
         self.core.look_at_requests();
+        self.look_at_feeds();
         self.look_at_batches();
         self.core.end_troubles();
         self.give_up_missing();

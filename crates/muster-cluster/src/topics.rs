@@ -110,6 +110,11 @@ impl Topics {
         self.topic(&["coordination", ""])
     }
 
+    /// What the nodes hear that follow a feed: `zeek/cluster/feed/intel/indicators/`.
+    pub fn feed(&self, name: &str) -> Topic {
+        self.topic(&["feed", name, ""])
+    }
+
     /// The topic below which log batches are published: `zeek/logs/`.
     pub fn logs() -> Topic {
         checked(LOGS)

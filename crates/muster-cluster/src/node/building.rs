@@ -7,6 +7,7 @@ use muster_wire::{EndpointId, Incarnation};
 
 use super::coordination::Coordination;
 use super::dispatch::HandlerRef;
+use super::feeds::Followers;
 use super::framework::{Created, Declared, DeclaredStream, Hook, Registry, Site};
 use super::indirect_neighbours::IndirectNeighbours;
 use super::log_intake::LogIntake;
@@ -73,6 +74,7 @@ impl NodeLoop {
             waits_for_sync: acknowledges_when == AcknowledgeWhen::Synced,
             is_leaving: false,
             coordination: Coordination::of(layout, now.mono),
+            followers: Followers::default(),
         };
         if this.coordination.is_some() {
             let topic = layout.topics().coordination();
@@ -95,6 +97,7 @@ impl NodeLoop {
             for store in declared.stores.iter().filter(|store| store.is_watched) {
                 this.core.watch_store(store.name, position);
             }
+            this.declare_feeds(&declared, position, layout)?;
             this.declare(declared, position)?;
             this.core.declare_counters(hosted.name(), hosted.counters());
             this.frameworks.push(hosted);

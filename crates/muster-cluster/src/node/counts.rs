@@ -162,6 +162,21 @@ mod descriptors {
         /// Changes of rows that were not made, as all rows of this node have 1 GiB together, copies included. Growth means that keys or rows
         /// are not removed, or that there are too few owners.
         pub(super) ROWS_REFUSED = counter("muster_keyed_rows_refused_total").key("rows_refused");
+        /// Parts of the lists of feeds: `out` that this node sent as their source, `in` that it took as a follower. A part has up to
+        /// 256 KiB, or the changes of 5 ms.
+        pub(super) FEED_PARTS_SENT = counter("muster_feed_parts_total").key("feed_parts_sent").fixed(&[("direction", "out")]);
+        pub(super) FEED_PARTS_TAKEN = FEED_PARTS_SENT.key("feed_parts_taken").fixed(&[("direction", "in")]);
+        /// Parts of feeds that came to this node and did not follow what it had: they came twice, one before them was lost, or their
+        /// source is not followed any more. What is missing is asked for again. A few follow every loss of a connection.
+        pub(super) FEED_PARTS_DROPPED = counter("muster_feed_parts_dropped_total").key("feed_parts_dropped");
+        /// Items of feeds that this node's frameworks were told of: put or removed.
+        pub(super) FEED_CHANGES = counter("muster_feed_changes_total").key("feed_changes");
+        /// Items of feeds that are left out on this node, as they cannot be read or there is no room for them. Any growth means that nodes
+        /// run different programs: the node's log names the feed.
+        pub(super) FEED_CHANGES_REFUSED = counter("muster_feed_changes_refused_total").key("feed_changes_refused");
+        /// How often this node began to take a feed's list from its beginning. It does so once for each life of a source, and when it
+        /// was away for more changes than the source remembers: steady growth means that a list loses items faster than followers take it.
+        pub(super) FEED_LISTS = counter("muster_feed_lists_total").key("feed_lists");
         /// Writes to stores that failed, or were not made as too many waited. Growth means that a store's primary is away or
         /// overloaded: look at the stores in `muster status`.
         pub(super) STORE_WRITES_FAILED = counter("muster_store_writes_failed_total").key("store_writes_failed");
@@ -281,6 +296,18 @@ pub struct NodeCounts {
     pub keys_taken_over: u64,
     /// Changes of rows that were not made for want of room.
     pub rows_refused: u64,
+    /// Parts of feeds that this node sent to followers.
+    pub feed_parts_sent: u64,
+    /// Parts of feeds that this node took as a follower.
+    pub feed_parts_taken: u64,
+    /// Parts of feeds that came to this node and did not follow what it had.
+    pub feed_parts_dropped: u64,
+    /// Items of feeds that frameworks of this node were told of: put or removed.
+    pub feed_changes: u64,
+    /// Items of feeds that are left out on this node.
+    pub feed_changes_refused: u64,
+    /// How often this node began to take a feed's list from its beginning.
+    pub feed_lists: u64,
     /// New values of registers and live settings that counted on this node.
     pub register_changes: u64,
     /// Values of registers and live settings that this node refused.
@@ -334,6 +361,12 @@ impl NodeCounts {
             descriptors::KEYED_NO_ROOM.of(self.keyed_no_room),
             descriptors::KEYS_TAKEN_OVER.of(self.keys_taken_over),
             descriptors::ROWS_REFUSED.of(self.rows_refused),
+            descriptors::FEED_PARTS_SENT.of(self.feed_parts_sent),
+            descriptors::FEED_PARTS_TAKEN.of(self.feed_parts_taken),
+            descriptors::FEED_PARTS_DROPPED.of(self.feed_parts_dropped),
+            descriptors::FEED_CHANGES.of(self.feed_changes),
+            descriptors::FEED_CHANGES_REFUSED.of(self.feed_changes_refused),
+            descriptors::FEED_LISTS.of(self.feed_lists),
             descriptors::REGISTER_CHANGES.of(self.register_changes),
             descriptors::REGISTER_VALUES_REFUSED.of(self.register_values_refused),
         ];

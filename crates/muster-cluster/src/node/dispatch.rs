@@ -20,6 +20,7 @@ use crate::delivery::messages::{
 };
 
 use super::{Context, NodeLoop, PEERS_REQUEST, barrier, logs, shape};
+use crate::feed::messages::{PART, SOURCE, WANT};
 use crate::keyed::messages::{EVENTS, EVENTS_ACK, LANE, LANE_ACK};
 use crate::requests::messages::{ANSWER, QUESTION};
 
@@ -67,6 +68,9 @@ impl NodeLoop {
             EVENTS_ACK => self.keyed_acknowledged(from, event),
             LANE => self.keyed_lane(from, event),
             LANE_ACK => self.keyed_lane_confirmed(from, event),
+            SOURCE => self.feed_announced(from, event),
+            WANT => self.feed_wanted(from, event),
+            PART => self.feed_part(from, event),
             OpenStore::NAME => self.open_store(from, event),
             NeedStore::NAME => self.store_needed(from, event),
             PEERS_REQUEST => self.core.outbox.effects.push(Effect::DescribePeers(from)),

@@ -383,6 +383,12 @@ pub enum NodeError {
     /// The default of a register is not a value of it.
     #[error("register `{0}`: its default is no value of it: it {1}")]
     RegisterDefault(&'static str, Unfit),
+    /// A framework has declared a feed whose name is not valid.
+    #[error("`{0}` is not the name of a feed: it takes 1 to 128 letters, digits and `._-/:`")]
+    FeedName(&'static str),
+    /// Two frameworks have the source of a feed or follow it, or one does so twice.
+    #[error("feed `{0}` has its source twice on the node, or is followed twice")]
+    FeedTwice(&'static str),
     /// A stream cannot be declared.
     #[error(transparent)]
     Stream(#[from] StreamError),

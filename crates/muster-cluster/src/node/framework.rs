@@ -22,6 +22,7 @@ use super::registers::{DeclaredRegister, RegisterChange, SettingChange};
 use super::requests;
 use super::stores::{Continuation, DeclaredStore, SharedStore, StoreChange, Then};
 use crate::delivery::Flushed;
+use crate::feed::{Feed, FeedEvent, Told};
 use crate::hrw::Key;
 use crate::layout::{Layout, Node, NodeName, PoolName, Role};
 use crate::pools::PoolChange;
@@ -158,11 +159,15 @@ type KeyedHandler<F> = Box<
         + Send,
 >;
 
+type FeedHook<F> =
+    Box<dyn Fn(&mut F, Told<'_>, &mut Context<'_>) -> Result<(), ConvertError> + Send>;
+
 /// What a framework declares.
 pub struct Declarations<F> {
     handlers: Vec<Handler<F>>,
     answerers: Vec<Answerer<F>>,
     keyed: Vec<KeyedHandler<F>>,
+    feed_hooks: Vec<FeedHook<F>>,
     pub(crate) declared: Declared,
 }
 
@@ -180,6 +185,10 @@ pub(crate) struct Declared {
     pub(crate) topics: Vec<Topic>,
     pub(crate) stores: Vec<DeclaredStore>,
     pub(crate) registers: Vec<DeclaredRegister>,
+    /// The feeds whose source is here.
+    pub(crate) feed_sources: Vec<&'static str>,
+    /// The feed of each hook.
+    pub(crate) feeds: Vec<&'static str>,
 }
 
 /// A stream with the type and the columns of its records.
@@ -198,6 +207,7 @@ impl<F: Framework> Declarations<F> {
             handlers: Vec::new(),
             answerers: Vec::new(),
             keyed: Vec::new(),
+            feed_hooks: Vec::new(),
             declared: Declared::default(),
         }
     }
@@ -357,6 +367,35 @@ impl<F: Framework> Declarations<F> {
         });
     }
 
+    /// Makes this node the source of a feed: it has the list, and [`Context::feed`] changes it. On a node one framework alone declares it.
+    /// A cluster has one source of a feed; of several, the one whose node's name comes first is followed, and the operator is warned.
+    pub fn feed_source<K, V>(&mut self, feed: &Feed<K, V>) {
+        self.declared.feed_sources.push(feed.name());
+    }
+
+    /// Follows a feed: a method is told what is in the list, and how it changes. On a node one framework alone follows it, which may be
+    /// the node of the source.
+    ///
+    /// ```ignore
+    /// declarations.feed(&INDICATORS, Self::indicators);
+    /// // fn indicators(&mut self, event: FeedEvent<Address, String>, cx: &mut Context<'_>)
+    /// ```
+    pub fn feed<K, V>(
+        &mut self,
+        feed: &Feed<K, V>,
+        handler: fn(&mut F, FeedEvent<K, V>, &mut Context<'_>),
+    ) where
+        K: Encode + DecodeOwned + 'static,
+        V: Encode + DecodeOwned + 'static,
+    {
+        self.declared.feeds.push(feed.name());
+        let hook = move |framework: &mut F, told: Told<'_>, cx: &mut Context<'_>| {
+            handler(framework, FeedEvent::read(told)?, cx);
+            Ok(())
+        };
+        self.feed_hooks.push(Box::new(hook));
+    }
+
     /// Subscribes the node to one more topic prefix.
     pub fn subscribe(&mut self, prefix: Topic) {
         self.declared.topics.push(prefix);
@@ -388,6 +427,12 @@ pub(crate) trait Hosted: Send {
         event: &EventRef<'_>,
         cx: &mut Context<'_>,
     ) -> Result<Vec<Change>, KeyedRefusal>;
+    fn feed(
+        &mut self,
+        hook: usize,
+        told: Told<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), ConvertError>;
     fn hook(&mut self, hook: Hook<'_>, cx: &mut Context<'_>);
     fn resume_published(&mut self, then: Continuation, cx: &mut Context<'_>);
     fn resume_request(&mut self, then: Continuation, outcome: Outcome, cx: &mut Context<'_>);
@@ -439,6 +484,7 @@ struct Host<F> {
     handlers: Vec<Handler<F>>,
     answerers: Vec<Answerer<F>>,
     keyed: Vec<KeyedHandler<F>>,
+    feed_hooks: Vec<FeedHook<F>>,
 }
 
 impl<F: Framework> Hosted for Host<F> {
@@ -488,6 +534,15 @@ impl<F: Framework> Hosted for Host<F> {
         if let Ok(then) = then.downcast::<keyed::Then<F>>() {
             then(&mut self.framework, cx);
         }
+    }
+
+    fn feed(
+        &mut self,
+        hook: usize,
+        told: Told<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), ConvertError> {
+        self.feed_hooks[hook](&mut self.framework, told, cx)
     }
 
     fn hook(&mut self, hook: Hook<'_>, cx: &mut Context<'_>) {
@@ -611,6 +666,7 @@ fn host<F: Framework>(site: &Site<'_>) -> Option<Created> {
         handlers,
         answerers,
         keyed,
+        feed_hooks,
         declared,
     } = declarations;
     Some(Created {
@@ -619,6 +675,7 @@ fn host<F: Framework>(site: &Site<'_>) -> Option<Created> {
             handlers,
             answerers,
             keyed,
+            feed_hooks,
         }),
         declared,
     })

@@ -182,6 +182,8 @@ impl NodeLoop {
                         severity: Severity::Info,
                         text: format!("node up: {}", life.name),
                     }));
+                    let now = self.core.clock.now.mono;
+                    self.core.sources.hurry(now);
                     self.hook_all(Hook::NodeUp(&life));
                     self.pools_changed(&changes);
                 }
@@ -204,6 +206,7 @@ impl NodeLoop {
                         severity: Severity::Warning,
                         text: format!("node down: {}", life.name),
                     }));
+                    self.feeds_lose(life.id);
                     self.hook_all(Hook::NodeDown(&life));
                     self.pools_changed(&changes);
                     self.watermark_moved();

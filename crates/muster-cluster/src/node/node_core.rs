@@ -12,6 +12,7 @@ use muster_wire::zeek::{self, LayoutFingerprint, Metadata};
 use muster_wire::{Class, EndpointId, Filter, Incarnation, Topic};
 
 use super::counts::{CounterSpec, FrameworkCount, NodeCounts};
+use super::feeds::Sources;
 use super::health::Health;
 use super::keyed::KeyedWork;
 use super::log_flushes::LogFlushes;
@@ -51,6 +52,7 @@ pub(crate) struct NodeCore {
     pub(super) requests: Requests,
     pub(crate) registers: Registers,
     pub(super) keyed: KeyedWork,
+    pub(super) sources: Sources,
     pub(crate) outbox: Outbox,
     /// The events that were declared, with the types of their arguments.
     pub(crate) events: HashMap<Cow<'static, str>, Type>,
@@ -183,6 +185,7 @@ impl NodeCore {
             requests: Requests::default(),
             registers: Registers::default(),
             keyed: KeyedWork::default(),
+            sources: Sources::default(),
             outbox: Outbox {
                 effects: Vec::new(),
                 local: VecDeque::new(),
@@ -226,6 +229,13 @@ impl NodeCore {
         self.outbox.scratch.clear();
         zeek::put_event(&mut self.outbox.scratch, name, metadata, arguments);
         let payload = Bytes::copy_from_slice(&self.outbox.scratch);
+        if self.post(topic, class, payload) {
+            self.notice_lost_on_zeek(topic, name);
+        }
+    }
+
+    /// Publishes an encoded message, to others and, where the topic is one of our own, to ourselves. Returns `true` if it goes to others.
+    pub(super) fn post(&mut self, topic: &Topic, class: Class, payload: Bytes) -> bool {
         if self.outbox.own_filter.matches(topic.as_bytes()) {
             if self.outbox.local.len() < LOCAL_EVENTS {
                 self.outbox.local.push_back(payload.clone());
@@ -235,7 +245,7 @@ impl NodeCore {
             }
             // Nobody else subscribes to what names this node alone.
             if self.outbox.own_topics.contains(topic) {
-                return;
+                return false;
             }
         }
         self.counts.events_out += 1;
@@ -244,7 +254,7 @@ impl NodeCore {
             payload,
             class,
         });
-        self.notice_lost_on_zeek(topic, name);
+        true
     }
 
     /// The metadata that the runtime attaches: the event time of what is handled (an event, a closed

@@ -9,6 +9,7 @@
 mod barrier;
 mod control_events;
 mod coordination;
+mod feeds;
 mod indirect_neighbours;
 mod layouts;
 mod lease_trouble;
