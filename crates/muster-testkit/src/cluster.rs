@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use muster_cluster::feed::{FeedLimits, FeedSabotage};
 use muster_cluster::node::{
     Event, Input, KeyedSabotage, ModelHome, NodeCounts, Registry, RequestSabotage,
 };
@@ -65,6 +66,8 @@ pub struct Cluster {
     /// The rule that all nodes' requests break.
     of_requests: RequestSabotage,
     of_keyed: KeyedSabotage,
+    /// The rule that all nodes' feeds break, and the bounds that they have then.
+    of_feeds: Option<(FeedSabotage, FeedLimits)>,
     disk_latency: RangeInclusive<Duration>,
     batch: usize,
     batch_every: Duration,
@@ -173,6 +176,7 @@ impl Cluster {
             sabotage: Sabotage::default(),
             of_requests: RequestSabotage::default(),
             of_keyed: KeyedSabotage::default(),
+            of_feeds: None,
             disk_latency: Duration::from_micros(200)..=Duration::from_millis(20),
             batch: 64,
             batch_every: Duration::from_millis(1),
@@ -231,6 +235,13 @@ impl Cluster {
     #[must_use]
     pub fn sabotage_keyed(mut self, sabotage: KeyedSabotage) -> Self {
         self.of_keyed = sabotage;
+        self
+    }
+
+    /// Gives the feeds of all nodes other bounds, and breaks a rule of them on purpose. A test that checks the rule must fail.
+    #[must_use]
+    pub fn sabotage_feeds(mut self, sabotage: FeedSabotage, limits: FeedLimits) -> Self {
+        self.of_feeds = Some((sabotage, limits));
         self
     }
 

@@ -114,6 +114,7 @@ mod feed;
 mod mesh_scenarios;
 
 pub use cluster::{Cluster, Neglect, Write};
+pub use muster_cluster::feed::FeedSabotage;
 pub use muster_cluster::node::{KeyedSabotage, RequestSabotage};
 pub use muster_coordination::Sabotage as CoordinatorSabotage;
 pub use muster_store::CopySabotage;

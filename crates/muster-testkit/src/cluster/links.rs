@@ -317,6 +317,7 @@ impl Cluster {
                 || says_little
                 || topic.as_bytes().ends_with(b"/data/master")
                 || is_for_agents(topic)
+                || says_of_feed(class, topic)
             {
                 self.routine.insert((id, class));
             }
@@ -434,4 +435,10 @@ fn is_for_agents(topic: &Topic) -> bool {
     let agent = AGENT_PREFIX.as_bytes();
     let mut parts = topic.split(|byte| *byte == b'/');
     parts.any(|part| part.starts_with(agent))
+}
+
+/// A source of a feed says that it is there.
+fn says_of_feed(class: Class, topic: &Topic) -> bool {
+    let is_of_feed = topic.as_bytes().windows(6).any(|part| part == b"/feed/");
+    class == Class::Control && is_of_feed
 }

@@ -59,6 +59,9 @@ impl Cluster {
                 node_loop.set_stores(Box::new(stores.clone()));
                 node_loop.sabotage_requests(self.of_requests);
                 node_loop.sabotage_keyed(self.of_keyed);
+                if let Some((rule, limits)) = self.of_feeds {
+                    node_loop.sabotage_feeds(rule, limits);
+                }
                 Process::Muster(Box::new(node_loop))
             }
         };
