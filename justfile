@@ -37,7 +37,7 @@ fuzz target *arguments:
 examples:
     for name in publish_subscribe store node mesh; do cargo run -q -p muster --example $name || exit 1; done
     cargo run -q -p muster-gateway --example websocket_client
-    for name in new_framework ask_and_gather; do cargo run -q -p muster-frameworks --example $name || exit 1; done
+    for name in new_framework ask_and_gather follow_indicators; do cargo run -q -p muster-frameworks --example $name || exit 1; done
 
 # Runs the demo.
 demo *arguments:
