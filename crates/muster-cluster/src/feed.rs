@@ -1,6 +1,6 @@
 //! Feeds: a large list that one node gives to many, without I/O.
 //!
-//! [`Source`] has the list, [`Follower`] what one node has received of it. Between them are `messages.rs`. Both are told what
+//! `Source` has the list, `Follower` what one node has received of it. Between them are `messages.rs`. Both are told what
 //! arrives and the time; what is to be sent, and what a framework is to be told, comes out.
 //!
 //! Every change of the list has a number, and of each key the last change alone is kept, in the order of numbers. A follower has a

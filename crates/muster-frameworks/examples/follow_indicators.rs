@@ -5,7 +5,8 @@
 
 #![allow(
     clippy::needless_pass_by_value,
-    reason = "a handler takes its event by value"
+    clippy::unused_self,
+    reason = "a handler is a method that takes its event by value"
 )]
 
 use std::collections::HashMap;

@@ -15,7 +15,7 @@ pub struct FeedContext<'a, 'c, K, V> {
 }
 
 impl<'c> Context<'c> {
-    /// Returns the list of a feed, whose [source](super::Declarations::feed_source) must be on this node.
+    /// Returns the list of a feed, whose [source](crate::node::Declarations::feed_source) must be on this node.
     pub fn feed<'a, K, V>(&'a mut self, feed: &'a Feed<K, V>) -> FeedContext<'a, 'c, K, V>
     where
         K: Encode + DecodeOwned,
