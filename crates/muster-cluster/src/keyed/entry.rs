@@ -14,6 +14,8 @@ pub(super) const PER_ROW: usize = 128;
 /// Orders what was known of a digest at different times, wherever that was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Version {
+    /// The epoch in which its owner began; 0 where nobody coordinates.
+    pub(crate) epoch: u64,
     /// Grows with each owner.
     pub(crate) term: u64,
     /// Grows with each change that an owner makes, to whichever digest.

@@ -105,6 +105,8 @@ pub(crate) struct Keeper {
     phase: Phase,
     /// The last generation of a lane.
     generation: u64,
+    /// The epoch, and the term, in which it has begun to own what it owns.
+    epoch: u64,
     term: u64,
     count: u64,
     producers: BTreeMap<EndpointId, Producer>,
@@ -142,6 +144,7 @@ impl Keeper {
             heard: BTreeMap::new(),
             phase: Phase::default(),
             generation: 0,
+            epoch: 0,
             term: 0,
             count: 0,
             producers: BTreeMap::new(),
@@ -249,6 +252,7 @@ impl Keeper {
         });
         let base = entry.contents.version;
         entry.contents.version = Version {
+            epoch: self.epoch,
             term: self.term,
             count: self.count,
         };

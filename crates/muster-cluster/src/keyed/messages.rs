@@ -125,6 +125,7 @@ impl Mark {
 // --- items of lanes ------------------------------------------------------------------------------
 
 fn put_version(out: &mut Vec<u8>, version: Version) {
+    encode::count(out, version.epoch);
     encode::count(out, version.term);
     encode::count(out, version.count);
 }
@@ -150,7 +151,7 @@ pub(crate) fn encoded(item: &LaneItem) -> Bytes {
     let mut out = Vec::new();
     match item {
         LaneItem::Contents(digest, contents) => {
-            encode::vector_header(&mut out, 6);
+            encode::vector_header(&mut out, 7);
             encode::count(&mut out, 0);
             encode::count(&mut out, u64::from(*digest));
             put_version(&mut out, contents.version);
@@ -168,7 +169,7 @@ pub(crate) fn encoded(item: &LaneItem) -> Bytes {
             changes,
             events,
         } => {
-            encode::vector_header(&mut out, 8);
+            encode::vector_header(&mut out, 10);
             encode::count(&mut out, 1);
             encode::count(&mut out, u64::from(*digest));
             put_version(&mut out, *base);
@@ -191,7 +192,7 @@ pub(crate) fn encoded(item: &LaneItem) -> Bytes {
             put_events(&mut out, &handled);
         }
         LaneItem::Forget(digest, version) => {
-            encode::vector_header(&mut out, 4);
+            encode::vector_header(&mut out, 5);
             encode::count(&mut out, 2);
             encode::count(&mut out, u64::from(*digest));
             put_version(&mut out, *version);
@@ -225,6 +226,7 @@ fn digest(elements: &mut Elements<'_>) -> Option<u32> {
 
 fn version(elements: &mut Elements<'_>) -> Option<Version> {
     Some(Version {
+        epoch: count(elements)?,
         term: count(elements)?,
         count: count(elements)?,
     })

@@ -309,7 +309,12 @@ impl Keeper {
             .values()
             .map(|entry| entry.contents.version.term);
         let newest = terms.max().unwrap_or(0);
-        self.term = self.term.max(self.roster.epoch()).max(newest) + 1;
+        // Another owner may have begun since with fewer terms behind it: its epoch is what makes it later.
+        self.epoch = match self.broken {
+            Sabotage::CountsTermsAlone => 0,
+            _ => self.roster.epoch(),
+        };
+        self.term = self.term.max(newest).saturating_add(1);
         for (digest, entry) in &mut self.entries {
             if entry.is_served || self.roster.owner(*digest) != Some(mine) {
                 continue;
@@ -318,6 +323,7 @@ impl Keeper {
             entry.is_served = true;
             entry.of = mine;
             entry.contents.version = Version {
+                epoch: self.epoch,
                 term: self.term,
                 count: self.count,
             };

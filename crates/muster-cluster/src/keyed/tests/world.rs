@@ -103,6 +103,8 @@ struct World {
     problem: Option<String>,
     fate: Fate,
     repeated: usize,
+    /// No other member hears this one.
+    muted: Option<EndpointId>,
     /// Messages arrive in the order in which they were sent.
     is_in_order: bool,
 }
@@ -177,6 +179,7 @@ impl World {
             problem: None,
             fate: Fate::default(),
             repeated: 0,
+            muted: None,
             is_in_order: false,
         };
         for _ in 0..PRODUCERS {
@@ -251,7 +254,10 @@ impl World {
             .filter(|member| !self.sessions.contains_key(member))
             .collect();
         let any = usize::try_from(self.below(100)).unwrap();
-        let kind = self.below(5);
+        let kind = self.below(6);
+        if kind == 5 && running.len() > 2 {
+            return self.mute(running[any % running.len()]);
+        }
         if kind == 4 {
             // Nobody can be reached for a while, and all come back, one after the other.
             self.fate.outages += 1;
@@ -330,6 +336,25 @@ impl World {
                 self.admit(member);
             }
         }
+    }
+
+    /// A member gets keys, but no other one hears of what it does with them; then it is out, and in again.
+    fn mute(&mut self, member: usize) {
+        self.fate.expulsions += 2;
+        self.expel(member);
+        let after = self.below(600);
+        self.work(after);
+        self.admit(member);
+        let after = 20 + self.below(400);
+        self.work(after);
+        self.muted = self.members[member].as_ref().map(|it| it.life);
+        let after = 100 + self.below(800);
+        self.work(after);
+        self.expel(member);
+        let after = 100 + self.below(1_500);
+        self.work(after);
+        self.muted = None;
+        self.admit(member);
     }
 
     fn count_of(&mut self, member: usize) {
@@ -605,6 +630,9 @@ impl World {
 
     fn send(&mut self, from: EndpointId, to: EndpointId, words: Words) {
         if self.is_bad && self.below(12) == 0 {
+            return;
+        }
+        if self.muted == Some(from) && matches!(words, Words::Lane(_) | Words::LaneAck(_)) {
             return;
         }
         let slow = if self.is_bad && self.below(5) == 0 {
