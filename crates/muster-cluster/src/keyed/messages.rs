@@ -2,7 +2,7 @@
 //!
 //! All are events for one life of a node, on its topic. Elements behind the known ones are ignored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use muster_data::{DataRef, ValueRef, encode};
@@ -109,7 +109,7 @@ pub(crate) struct LaneAck {
     pub(crate) generation: u64,
     pub(crate) expected: u64,
     /// Digests whose changes do not fit what is there: all of it is wanted.
-    pub(crate) wanted: Vec<u32>,
+    pub(crate) wanted: BTreeSet<u32>,
 }
 
 impl Mark {
@@ -458,7 +458,7 @@ pub(crate) fn read_lane_ack(arguments: DataRef<'_>) -> Option<(&str, LaneAck)> {
     let generation = count(&mut elements)?;
     let expected = count(&mut elements)?;
     let wanted = elements.next()?.as_vector()?.iter();
-    let wanted: Option<Vec<u32>> = wanted
+    let wanted: Option<BTreeSet<u32>> = wanted
         .map(|digest| u32::try_from(digest.as_count()?).ok())
         .collect();
     let message = LaneAck {

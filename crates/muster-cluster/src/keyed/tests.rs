@@ -51,6 +51,7 @@ fn every_rule_that_is_broken_is_noticed() {
         Sabotage::TakesFromFormer,
         Sabotage::ForgetsTooEarly,
         Sabotage::DoesNotWait,
+        Sabotage::TakesChangesAnyhow,
         Sabotage::CountsTermsAlone,
         Sabotage::TakesOldest,
     ] {

@@ -147,6 +147,7 @@ impl Keeper {
             let has_met = heard.generation > 0;
             heard.generation = message.generation;
             heard.expected = 0;
+            heard.wanted.clear();
             if has_met {
                 self.forget_marks(from);
             }
@@ -161,7 +162,6 @@ impl Keeper {
                 lane.begin_again();
             }
         }
-        let mut wanted = Vec::new();
         for (item, place) in message.items.iter().zip(message.first..) {
             let heard = self.heard.entry(from).or_default();
             if place < heard.expected {
@@ -172,16 +172,18 @@ impl Keeper {
             }
             heard.expected += 1;
             match decoded(DataRef::from_validated(item)) {
-                Some(item) => self.take(sender, item, &mut wanted),
+                Some(item) => self.take(sender, item),
                 None => self.counts.malformed += 1,
             }
         }
-        let expected = self.heard.get(&from).map_or(0, |heard| heard.expected);
+        let Some(heard) = self.heard.get(&from) else {
+            return;
+        };
         let ack = LaneAck {
             roster: message.roster,
             generation: message.generation,
-            expected,
-            wanted,
+            expected: heard.expected,
+            wanted: heard.wanted.clone(),
         };
         self.steps.push(KeeperStep::Confirm(from, ack));
     }
@@ -193,7 +195,7 @@ impl Keeper {
         }
     }
 
-    fn take(&mut self, sender: Holder, item: LaneItem, wanted: &mut Vec<u32>) {
+    fn take(&mut self, sender: Holder, item: LaneItem) {
         let is_owner = |digest: u32| self.roster.owner(digest) == Some(sender);
         match item {
             LaneItem::Mark(mark) => self.marked(sender.life, mark),
@@ -208,6 +210,9 @@ impl Keeper {
                     self.offered(sender, digest, contents);
                 } else if is_owner(digest) || self.broken == Sabotage::TakesFromFormer {
                     self.put(sender, digest, contents);
+                    if let Some(heard) = self.heard.get_mut(&sender.life) {
+                        heard.wanted.remove(&digest);
+                    }
                 }
             }
             LaneItem::Changes {
@@ -226,8 +231,10 @@ impl Keeper {
                 };
                 if fits {
                     self.follow(sender, digest, version, &changes, &events);
-                } else {
-                    wanted.push(digest);
+                } else if self.broken != Sabotage::TakesChangesAnyhow
+                    && let Some(heard) = self.heard.get_mut(&sender.life)
+                {
+                    heard.wanted.insert(digest);
                 }
             }
             LaneItem::Forget(digest, version) => {

@@ -42,6 +42,8 @@ pub(super) enum Progress {
 pub(super) struct Heard {
     pub(super) generation: u64,
     pub(super) expected: u64,
+    /// Digests whose changes did not fit what is here: all of it is wanted.
+    pub(super) wanted: BTreeSet<u32>,
 }
 
 impl Keeper {
@@ -413,7 +415,7 @@ impl Keeper {
         from: EndpointId,
         generation: u64,
         expected: u64,
-        wanted: &[u32],
+        wanted: &BTreeSet<u32>,
         now: Mono,
     ) {
         let Some(lane) = self.lanes.get_mut(&from) else {
@@ -425,9 +427,17 @@ impl Keeper {
         let arrived = lane.arrived(expected, now);
         let to = lane.to;
         for said in arrived {
+            let digest = said.digest.filter(|digest| !wanted.contains(digest));
             let entry = said.digest.and_then(|digest| self.entries.get_mut(&digest));
-            if let Some(entry) = entry {
-                entry.on_the_way = entry.on_the_way.saturating_sub(1);
+            let Some(entry) = entry else {
+                continue;
+            };
+            entry.on_the_way = entry.on_the_way.saturating_sub(1);
+            if digest.is_none() {
+                // It has arrived, and was of no use.
+                let later = mem::replace(&mut entry.events, said.events);
+                entry.events.extend(later);
+                continue;
             }
             for event in said.events {
                 self.done(event);
