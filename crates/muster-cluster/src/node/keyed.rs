@@ -316,6 +316,18 @@ impl NodeLoop {
             let life = if is_me { Some(core.id) } else { other() };
             life.map(|life| Holder { life, session: 0 })
         };
+        // Who is in and has said nothing yet may own keys: without it others would have other owners.
+        let is_silent = |life: EndpointId| {
+            let is_heard = core.members.membership.name_of(life).is_some();
+            life != core.id && !is_heard && !core.keyed.able.contains(&life)
+        };
+        let mut holders = view
+            .members()
+            .iter()
+            .filter_map(|member| holder(&member.name));
+        if holders.any(|holder| is_silent(holder.life)) {
+            return None;
+        }
         let members = view.members().iter().filter_map(|member| {
             let holder = holder(&member.name)?;
             let place = core.layout.node(&member.name).map(|node| {
