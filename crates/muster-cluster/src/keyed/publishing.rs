@@ -217,11 +217,7 @@ impl Publishing {
             return;
         }
         let before = towards.sent.len();
-        while let Some((_, number)) = towards.sent.front()
-            && !self.open.contains_key(number)
-        {
-            towards.sent.pop_front();
-        }
+        towards.pass_over(&self.open);
         if has_news || towards.sent.len() < before {
             towards.again_after = AGAIN;
             towards.again_at = None;
@@ -333,8 +329,18 @@ impl Publishing {
 }
 
 impl Towards {
+    /// Passes over what is done, by the word of whomever.
+    fn pass_over(&mut self, open: &BTreeMap<u64, Open>) {
+        while let Some((_, number)) = self.sent.front()
+            && !open.contains_key(number)
+        {
+            self.sent.pop_front();
+        }
+    }
+
     /// Gives events their places, as far as the window allows.
     fn fill(&mut self, open: &mut BTreeMap<u64, Open>) {
+        self.pass_over(open);
         while self.sent.len() < WINDOW_EVENTS && self.bytes < WINDOW_BYTES {
             let Some(number) = self.waiting.pop_front() else {
                 return;

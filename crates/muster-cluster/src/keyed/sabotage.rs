@@ -36,8 +36,6 @@ pub enum Sabotage {
     ForgetsTooEarly,
     /// A member takes what is there for all that is known, although both who had the rest are out.
     DoesNotWait,
-    /// A standby confirms changes that do not fit what it has.
-    TakesChangesAnyhow,
     /// What has seen more owners wins, whenever the last of them began.
     CountsTermsAlone,
     /// What is oldest wins when several members offer something.

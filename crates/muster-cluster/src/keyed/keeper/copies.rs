@@ -162,7 +162,8 @@ impl Keeper {
                 lane.begin_again();
             }
         }
-        for (item, place) in message.items.iter().zip(message.first..) {
+        for (index, item) in (0..).zip(&message.items) {
+            let place = message.first.saturating_add(index);
             let heard = self.heard.entry(from).or_default();
             if place < heard.expected {
                 continue;
@@ -170,8 +171,16 @@ impl Keeper {
             if place > heard.expected {
                 break;
             }
+            let item = decoded(DataRef::from_validated(item));
+            // The owner's own bound holds for what it has; this one for whoever sends more than it may have.
+            if let Some(LaneItem::Contents(_, contents)) = &item
+                && self.bytes + contents.bytes() > self.limits.rows.saturating_mul(2)
+            {
+                self.counts.no_room += 1;
+                break;
+            }
             heard.expected += 1;
-            match decoded(DataRef::from_validated(item)) {
+            match item {
                 Some(item) => self.take(sender, item),
                 None => self.counts.malformed += 1,
             }
@@ -231,9 +240,7 @@ impl Keeper {
                 };
                 if fits {
                     self.follow(sender, digest, version, &changes, &events);
-                } else if self.broken != Sabotage::TakesChangesAnyhow
-                    && let Some(heard) = self.heard.get_mut(&sender.life)
-                {
+                } else if let Some(heard) = self.heard.get_mut(&sender.life) {
                     heard.wanted.insert(digest);
                 }
             }
