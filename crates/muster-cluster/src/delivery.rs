@@ -45,4 +45,4 @@ pub use spool::ModelHome;
 pub use spool::{LeftBatch, Leftover, Spool, SpoolHome, SpoolOrder, SpoolOutcome, SpoolPlace};
 
 /// The numbers between a producer's first open batch and the next one: loggers remember what they have of so many.
-const MOST_NUMBERS: u64 = 65_536;
+pub(crate) const MOST_NUMBERS: u64 = 65_536;

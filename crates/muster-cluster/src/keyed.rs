@@ -12,16 +12,22 @@
 mod entry;
 mod keeper;
 mod lane;
+mod made;
 pub(crate) mod messages;
+mod outbox;
+mod output;
 mod publishing;
 mod roster;
 mod sabotage;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use entry::{EventId, RowChange};
-pub(crate) use keeper::{Keeper, KeeperCounts, KeeperLimits, KeeperStep};
+pub(crate) use entry::{Changes, EventId, OutputChange, RowChange, maker_of_outputs};
+pub(crate) use keeper::{Keeper, KeeperCounts, KeeperLimits, KeeperStep, Leaving};
+pub(crate) use made::Made;
 pub(crate) use messages::KeyedEvent;
+pub(crate) use outbox::{Outbox, Owed};
+pub(crate) use output::Output;
 pub(crate) use publishing::Publishing;
 pub(crate) use roster::{Holder, Roster, RosterMember};
 #[cfg(any(test, feature = "simulation"))]

@@ -193,7 +193,7 @@ impl NodeLoop {
     /// acknowledged them yet.
     pub fn waiting_records(&self) -> usize {
         let logging = &self.core.logging;
-        logging.logs.waiting() + logging.shipping.records()
+        logging.logs.waiting() + logging.shipping.records() + self.core.keyed.records()
     }
 
     /// Returns `true` if no log record is open, or no logger is there to take it, and no event for the owner of a key is. A node that

@@ -39,6 +39,68 @@ pub(crate) struct EventId {
     pub(crate) number: u64,
 }
 
+/// An event that has arrived, by two numbers that are mostly the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Receipt {
+    /// By which it is acknowledged: it is that of the node that has sent it.
+    pub(crate) sent_as: EventId,
+    /// By which it is known when it comes again: that of the node that has made it.
+    pub(crate) made_as: EventId,
+}
+
+/// What a node gives its outputs their numbers as: not its life, in which what it publishes by itself has numbers.
+pub(crate) fn maker_of_outputs(life: EndpointId) -> EndpointId {
+    EndpointId::from_bytes(life.as_bytes().map(|byte| byte ^ 0xa5))
+}
+
+/// Something that a handler has given away: an event, or a log record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OutputChange {
+    pub(crate) id: EventId,
+    /// `None` if it is where it belongs, and nobody says it any more.
+    pub(crate) output: Option<Bytes>,
+}
+
+/// What was done to a digest at once.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Changes {
+    pub(crate) rows: Vec<RowChange>,
+    pub(crate) outputs: Vec<OutputChange>,
+}
+
+impl Changes {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.outputs.is_empty()
+    }
+
+    fn extend(&mut self, other: Self) {
+        self.rows.extend(other.rows);
+        self.outputs.extend(other.outputs);
+    }
+}
+
+impl From<Vec<RowChange>> for Changes {
+    fn from(rows: Vec<RowChange>) -> Self {
+        Self {
+            rows,
+            outputs: Vec::new(),
+        }
+    }
+}
+
+/// What waits until the standby has what came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// An event is done then.
+    Done(EventId),
+    /// An output leaves then.
+    Leaves(EventId),
+    /// The same of an output that another owner may have let go.
+    LeavesAgain(EventId),
+    /// Of an output nothing is known any more then.
+    Forgotten(EventId),
+}
+
 /// The rows of all keys with one digest, and which events are in them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Contents {
@@ -46,11 +108,13 @@ pub(crate) struct Contents {
     pub(crate) rows: BTreeMap<Bytes, Bytes>,
     /// By producer: the events that were handled, and may come again.
     pub(crate) handled: BTreeMap<EndpointId, Numbers>,
+    /// What its handlers have given away, and is not known to have arrived.
+    pub(crate) outputs: BTreeMap<EventId, Bytes>,
 }
 
 impl Contents {
     pub(super) fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.handled.is_empty()
+        self.rows.is_empty() && self.handled.is_empty() && self.outputs.is_empty()
     }
 
     pub(super) fn has_handled(&self, event: EventId) -> bool {
@@ -60,14 +124,26 @@ impl Contents {
 
     pub(super) fn bytes(&self) -> usize {
         let rows = self.rows.iter();
-        rows.map(|(row, value)| row.len() + value.len() + PER_ROW)
+        let rows = rows.map(|(row, value)| row.len() + value.len() + PER_ROW);
+        let outputs = self.outputs.values();
+        rows.chain(outputs.map(|output| output.len() + PER_ROW))
             .sum()
     }
 
     /// Makes changes. Returns by how many bytes it has grown and shrunk.
-    pub(super) fn apply(&mut self, changes: &[RowChange]) -> (usize, usize) {
+    pub(super) fn apply(&mut self, changes: &Changes) -> (usize, usize) {
         let (mut grown, mut shrunk) = (0, 0);
-        for RowChange { row, value } in changes {
+        for OutputChange { id, output } in &changes.outputs {
+            let before = match output {
+                Some(output) => {
+                    grown += output.len() + PER_ROW;
+                    self.outputs.insert(*id, output.clone())
+                }
+                None => self.outputs.remove(id),
+            };
+            shrunk += before.map_or(0, |before| before.len() + PER_ROW);
+        }
+        for RowChange { row, value } in &changes.rows {
             let before = match value {
                 Some(value) => {
                     grown += row.len() + value.len() + PER_ROW;
@@ -108,10 +184,22 @@ pub(super) struct Entry {
     /// The standby is to get all of it.
     pub(super) is_wanted: bool,
     /// What the standby is to be told, unless it gets all of it, and of which version it is then.
-    pub(super) changes: Vec<RowChange>,
+    pub(super) changes: Changes,
     pub(super) base: Version,
     /// The events that are in what the standby is to be told.
+    events: Vec<EventId>,
+    /// What waits until it knows it.
+    pub(super) waits: Vec<Wait>,
+}
+
+/// What a standby is told of a digest.
+#[derive(Debug)]
+pub(super) struct News {
+    /// The version that it has to have.
+    pub(super) base: Version,
+    pub(super) changes: Changes,
     pub(super) events: Vec<EventId>,
+    pub(super) waits: Vec<Wait>,
 }
 
 impl Entry {
@@ -123,41 +211,57 @@ impl Entry {
             at: None,
             on_the_way: 0,
             is_wanted: false,
-            changes: Vec::new(),
+            changes: Changes::default(),
             base: Version::default(),
             events: Vec::new(),
+            waits: Vec::new(),
         }
     }
 
     /// Notes what the standby is to be told.
-    pub(super) fn note(&mut self, base: Version, changes: Vec<RowChange>, event: Option<EventId>) {
-        if self.changes.is_empty() && self.events.is_empty() {
+    pub(super) fn note(
+        &mut self,
+        base: Version,
+        changes: Changes,
+        event: Option<EventId>,
+        waits: impl IntoIterator<Item = Wait>,
+    ) {
+        if !self.has_changes() {
             self.base = base;
         }
         self.changes.extend(changes);
         self.events.extend(event);
+        self.waits.extend(waits);
     }
 
-    /// Takes what the standby is to be told: of which version it has to be, the changes, and the events in them.
-    pub(super) fn take_news(&mut self) -> Option<(Version, Vec<RowChange>, Vec<EventId>)> {
-        let has_any = !self.changes.is_empty() || !self.events.is_empty();
-        has_any.then(|| {
-            let changes = std::mem::take(&mut self.changes);
-            (self.base, changes, std::mem::take(&mut self.events))
+    /// Takes what the standby is to be told.
+    pub(super) fn take_news(&mut self) -> Option<News> {
+        self.has_changes().then(|| News {
+            base: self.base,
+            changes: std::mem::take(&mut self.changes),
+            events: std::mem::take(&mut self.events),
+            waits: std::mem::take(&mut self.waits),
         })
     }
 
     /// Has the standby told all of it.
     pub(super) fn want(&mut self) {
         self.is_wanted = true;
-        self.changes.clear();
+        self.changes = Changes::default();
+        self.events.clear();
     }
 
-    /// The standby is told all of it. Returns the events in it that it does not have yet.
-    pub(super) fn take_all(&mut self) -> Vec<EventId> {
+    /// The standby is told all of it. Returns what waits for that.
+    pub(super) fn take_all(&mut self) -> Vec<Wait> {
+        self.want();
         self.is_wanted = false;
-        self.changes.clear();
-        std::mem::take(&mut self.events)
+        std::mem::take(&mut self.waits)
+    }
+
+    /// Nobody else is there to be told. Returns what has waited for that.
+    pub(super) fn tell_nobody(&mut self) -> Vec<Wait> {
+        self.at = None;
+        self.take_all()
     }
 
     /// Somebody else is the owner, or may know more.
@@ -165,9 +269,9 @@ impl Entry {
         self.is_served = false;
         self.at = None;
         self.on_the_way = 0;
+        self.want();
         self.is_wanted = false;
-        self.changes.clear();
-        self.events.clear();
+        self.waits.clear();
     }
 
     /// Returns `true` if the standby has all of it.
@@ -177,6 +281,10 @@ impl Entry {
 
     /// Returns `true` if the standby is to be told something.
     pub(super) fn has_news(&self) -> bool {
-        self.is_wanted || !self.changes.is_empty() || !self.events.is_empty()
+        self.is_wanted || self.has_changes()
+    }
+
+    fn has_changes(&self) -> bool {
+        !self.changes.is_empty() || !self.events.is_empty() || !self.waits.is_empty()
     }
 }

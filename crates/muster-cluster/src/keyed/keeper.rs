@@ -13,7 +13,7 @@ use muster_wire::{EndpointId, Mono};
 
 use self::intake::{Held, Producer};
 use self::settling::{Heard, Phase, Progress};
-use super::entry::{Contents, Entry, EventId, RowChange, Version};
+use super::entry::{Changes, Contents, Entry, EventId, OutputChange, Receipt, Version, Wait};
 use super::lane::Lane;
 use super::messages::{EventsAck, KeyedEvent, LaneAck, LaneMessage};
 use super::roster::{Holder, Roster};
@@ -34,6 +34,23 @@ pub(crate) enum KeeperStep {
     Say(EndpointId, LaneMessage),
     /// To a member that has said something.
     Confirm(EndpointId, LaneAck),
+}
+
+/// Whether an output may have left before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Departure {
+    /// Its digest has had no other owner since it was made.
+    First,
+    Again,
+}
+
+/// An output that may leave its owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Leaving {
+    pub(crate) digest: u32,
+    pub(crate) id: EventId,
+    pub(crate) departure: Departure,
+    pub(crate) output: Bytes,
 }
 
 /// What a member has counted.
@@ -116,7 +133,13 @@ pub(crate) struct Keeper {
     held: VecDeque<Held>,
     held_bytes: usize,
     /// Events to handle.
-    ready: VecDeque<(EventId, KeyedEvent)>,
+    ready: VecDeque<(Receipt, KeyedEvent)>,
+    /// Outputs that may leave.
+    leaving: VecDeque<(u32, EventId, Departure)>,
+    /// Digests that have had outputs since it was looked last.
+    with_outputs: BTreeSet<u32>,
+    /// Outputs of which nothing is known any more.
+    forgotten: Vec<EventId>,
     /// Whom to answer.
     to_answer: BTreeSet<EndpointId>,
     /// Digests that may be forgotten.
@@ -152,6 +175,9 @@ impl Keeper {
             held: VecDeque::new(),
             held_bytes: 0,
             ready: VecDeque::new(),
+            leaving: VecDeque::new(),
+            with_outputs: BTreeSet::new(),
+            forgotten: Vec::new(),
             to_answer: BTreeSet::new(),
             empty: BTreeSet::new(),
             steps: Vec::new(),
@@ -230,8 +256,14 @@ impl Keeper {
         self.limits.rows.saturating_sub(self.bytes)
     }
 
-    /// The rows of a digest have changed: because of an event, or on their own.
-    pub(crate) fn changed(&mut self, digest: u32, event: Option<EventId>, changes: Vec<RowChange>) {
+    /// Something was done to a digest: because of an event, or on its own.
+    pub(crate) fn changed(
+        &mut self,
+        digest: u32,
+        event: Option<Receipt>,
+        changes: impl Into<Changes>,
+    ) {
+        let changes = changes.into();
         let Some(mine) = self.mine.filter(|_| self.serves(digest)) else {
             return;
         };
@@ -239,7 +271,7 @@ impl Keeper {
             return;
         }
         if let Some(event) = event {
-            self.remember(event, digest);
+            self.remember(event.made_as, digest);
         }
         let standby = self.roster.standby(digest);
         self.count += 1;
@@ -258,39 +290,117 @@ impl Keeper {
         };
         let (grown, shrunk) = entry.contents.apply(&changes);
         self.bytes = (self.bytes + grown).saturating_sub(shrunk);
-        if let Some(event) = event {
-            entry
-                .contents
-                .handled
-                .entry(event.producer)
-                .or_default()
-                .insert(event.number);
+        if let Some(Receipt { made_as, .. }) = event {
+            let handled = entry.contents.handled.entry(made_as.producer).or_default();
+            handled.insert(made_as.number);
         }
         if shrunk > 0 {
             self.empty.insert(digest);
         }
+        if !changes.outputs.is_empty() {
+            self.with_outputs.insert(digest);
+        }
+        let done = event.map(|event| Wait::Done(event.sent_as));
+        let outputs = changes.outputs.iter().map(|change| match change.output {
+            Some(_) => Wait::Leaves(change.id),
+            None => Wait::Forgotten(change.id),
+        });
+        let waits: Vec<Wait> = done.into_iter().chain(outputs).collect();
         let lane = standby.and_then(|standby| self.lanes.get_mut(&standby.life));
         let Some(lane) = lane else {
             // Nobody else is there to have it.
-            if let Some(event) = event {
-                self.done(event);
-            }
-            return;
+            return self.is_known(digest, waits);
+        };
+        let early: Vec<Wait> = match self.broken {
+            Sabotage::AcknowledgesAlone => done.into_iter().collect(),
+            Sabotage::LetsGoAtOnce => waits.clone(),
+            _ => Vec::new(),
         };
         if entry.is_wanted || entry.at != standby || base == Version::default() {
             entry.at = standby;
             entry.want();
-            entry.events.extend(event);
+            entry.waits.extend(waits);
             lane.copies.insert(digest);
         } else {
-            entry.note(base, changes, event);
+            let made_as = event.map(|event| event.made_as);
+            entry.note(base, changes, made_as, waits);
             lane.changed.insert(digest);
         }
-        if self.broken == Sabotage::AcknowledgesAlone
-            && let Some(event) = event
-        {
-            self.done(event);
+        self.is_known(digest, early);
+    }
+
+    /// The standby has what these have waited for.
+    fn is_known(&mut self, digest: u32, waits: Vec<Wait>) {
+        for wait in waits {
+            match wait {
+                Wait::Done(event) => self.done(event),
+                Wait::Leaves(id) => self.leaving.push_back((digest, id, Departure::First)),
+                Wait::LeavesAgain(id) => self.leaving.push_back((digest, id, Departure::Again)),
+                Wait::Forgotten(id) => self.forgotten.push(id),
+            }
         }
+    }
+
+    /// Takes an output that may leave.
+    pub(crate) fn take_output(&mut self) -> Option<Leaving> {
+        // Others may have taken over from a member that may not act.
+        while !self.is_suspended
+            && let Some((digest, id, departure)) = self.leaving.pop_front()
+        {
+            let entry = self.entries.get(&digest).filter(|entry| entry.is_served);
+            if let Some(output) = entry.and_then(|entry| entry.contents.outputs.get(&id)) {
+                return Some(Leaving {
+                    digest,
+                    id,
+                    departure,
+                    output: output.clone(),
+                });
+            }
+        }
+        None
+    }
+
+    /// An output is where it belongs. Soon nobody sends it any more, which [`take_forgotten`](Self::take_forgotten) tells. Returns
+    /// `false` if another member has it now, or nobody any more.
+    pub(crate) fn output_arrived(&mut self, digest: u32, id: EventId) -> bool {
+        let entry = self.entries.get(&digest).filter(|entry| entry.is_served);
+        let is_here = entry.is_some_and(|entry| entry.contents.outputs.contains_key(&id));
+        if is_here {
+            let outputs = vec![OutputChange { id, output: None }];
+            let rows = Vec::new();
+            self.changed(digest, None, Changes { rows, outputs });
+        }
+        is_here
+    }
+
+    /// Returns an output of a digest that this member owns.
+    pub(crate) fn output(&self, digest: u32, id: EventId) -> Option<&Bytes> {
+        let entry = self.entries.get(&digest).filter(|entry| entry.is_served)?;
+        entry.contents.outputs.get(&id)
+    }
+
+    /// Takes the numbers of outputs that nobody says any more.
+    pub(crate) fn take_forgotten(&mut self) -> Vec<EventId> {
+        mem::take(&mut self.forgotten)
+    }
+
+    /// Returns the outputs of all that is here, copies included.
+    pub(crate) fn outputs(&mut self) -> Vec<EventId> {
+        let mut found = Vec::new();
+        let entries = &self.entries;
+        self.with_outputs.retain(|digest| {
+            let entry = entries.get(digest);
+            let outputs = entry.into_iter().flat_map(|it| it.contents.outputs.keys());
+            let before = found.len();
+            found.extend(outputs.copied());
+            found.len() > before
+        });
+        found
+    }
+
+    /// Returns `true` if there may be outputs here.
+    pub(crate) fn may_have_outputs(&self) -> bool {
+        !self.with_outputs.is_empty()
     }
 
     /// Takes what is to be sent.

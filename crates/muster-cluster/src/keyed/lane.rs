@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use muster_wire::{EndpointId, Mono};
 
-use super::entry::{EventId, Version};
+use super::entry::{Version, Wait};
 use super::messages::{LaneItem, Mark};
 use super::roster::Holder;
 
@@ -29,8 +29,8 @@ pub(super) struct Said {
     pub(super) digest: Option<u32>,
     /// They are all of it, for a standby.
     pub(super) is_copy: bool,
-    /// The events that it tells of.
-    pub(super) events: Vec<EventId>,
+    /// What waits until it has arrived.
+    pub(super) waits: Vec<Wait>,
 }
 
 /// What one member tells another, as long as the same members are in.
@@ -184,7 +184,7 @@ impl Lane {
         }
     }
 
-    /// Returns the events of all that has not arrived, with the digests that they are of.
+    /// Returns all that has not arrived.
     pub(super) fn into_said(self) -> impl Iterator<Item = Said> {
         self.said.into_iter()
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use muster_data::{DataRef, ValueRef, encode};
 use muster_wire::EndpointId;
 
-use super::entry::{Contents, EventId, RowChange, Version};
+use super::entry::{Changes, Contents, EventId, OutputChange, RowChange, Version};
 use crate::delivery::Numbers;
 
 /// A producer's events for the owner of their keys.
@@ -47,7 +47,7 @@ pub(crate) enum LaneItem {
         digest: u32,
         base: Version,
         version: Version,
-        changes: Vec<RowChange>,
+        changes: Changes,
         events: Vec<EventId>,
     },
     /// Nothing is known of a digest any more, which was of this version.
@@ -67,6 +67,8 @@ pub(crate) struct KeyedEvent {
     pub(crate) digest: u32,
     /// The event, an encoded value: name, arguments, time.
     pub(crate) payload: Bytes,
+    /// By which it is known, if it is the output of a handler: others may send it as well.
+    pub(crate) made_as: Option<EventId>,
 }
 
 /// Events of one producer for one owner.
@@ -78,6 +80,8 @@ pub(crate) struct Events {
     pub(crate) first: u64,
     /// The first number that is open.
     pub(crate) floor: u64,
+    /// The same of outputs that the producer has made as an owner: nobody sends any below it.
+    pub(crate) outputs_floor: u64,
     pub(crate) events: Vec<KeyedEvent>,
 }
 
@@ -138,6 +142,25 @@ fn put_events(out: &mut Vec<u8>, events: &BTreeMap<EndpointId, Numbers>) {
     }
 }
 
+fn put_id(out: &mut Vec<u8>, id: EventId) {
+    encode::string(out, id.producer.as_bytes());
+    encode::count(out, id.number);
+}
+
+fn put_outputs<'a>(
+    out: &mut Vec<u8>,
+    outputs: impl ExactSizeIterator<Item = (EventId, Option<&'a Bytes>)>,
+) {
+    encode::vector_header(out, outputs.len() * 3);
+    for (id, output) in outputs {
+        put_id(out, id);
+        match output {
+            Some(output) => encode::string(out, output),
+            None => encode::none(out),
+        }
+    }
+}
+
 fn put_numbers(out: &mut Vec<u8>, numbers: &Numbers) {
     let pairs = numbers.to_pairs();
     encode::vector_header(out, pairs.len());
@@ -151,7 +174,7 @@ pub(crate) fn encoded(item: &LaneItem) -> Bytes {
     let mut out = Vec::new();
     match item {
         LaneItem::Contents(digest, contents) => {
-            encode::vector_header(&mut out, 7);
+            encode::vector_header(&mut out, 8);
             encode::count(&mut out, 0);
             encode::count(&mut out, u64::from(*digest));
             put_version(&mut out, contents.version);
@@ -161,6 +184,8 @@ pub(crate) fn encoded(item: &LaneItem) -> Bytes {
                 encode::string(&mut out, value);
             }
             put_events(&mut out, &contents.handled);
+            let outputs = contents.outputs.iter();
+            put_outputs(&mut out, outputs.map(|(id, output)| (*id, Some(output))));
         }
         LaneItem::Changes {
             digest,
@@ -169,13 +194,13 @@ pub(crate) fn encoded(item: &LaneItem) -> Bytes {
             changes,
             events,
         } => {
-            encode::vector_header(&mut out, 10);
+            encode::vector_header(&mut out, 11);
             encode::count(&mut out, 1);
             encode::count(&mut out, u64::from(*digest));
             put_version(&mut out, *base);
             put_version(&mut out, *version);
-            encode::vector_header(&mut out, changes.len() * 2);
-            for RowChange { row, value } in changes {
+            encode::vector_header(&mut out, changes.rows.len() * 2);
+            for RowChange { row, value } in &changes.rows {
                 encode::string(&mut out, row);
                 match value {
                     Some(value) => encode::string(&mut out, value),
@@ -190,6 +215,8 @@ pub(crate) fn encoded(item: &LaneItem) -> Bytes {
                     .insert(event.number);
             }
             put_events(&mut out, &handled);
+            let outputs = changes.outputs.iter();
+            put_outputs(&mut out, outputs.map(|it| (it.id, it.output.as_ref())));
         }
         LaneItem::Forget(digest, version) => {
             encode::vector_header(&mut out, 5);
@@ -269,6 +296,27 @@ fn handled(value: DataRef<'_>) -> Option<BTreeMap<EndpointId, Numbers>> {
     Some(handled)
 }
 
+/// Members of former releases say nothing of outputs.
+fn outputs(value: Option<DataRef<'_>>) -> Option<Vec<OutputChange>> {
+    let Some(value) = value else {
+        return Some(Vec::new());
+    };
+    let mut elements = value.as_vector()?.iter();
+    let mut outputs = Vec::new();
+    while let Some(producer) = elements.next() {
+        let producer = life(producer)?;
+        let number = count(&mut elements)?;
+        let output = elements.next()?;
+        let output = match output.get() {
+            ValueRef::None => None,
+            _ => Some(bytes(output)?),
+        };
+        let id = EventId { producer, number };
+        outputs.push(OutputChange { id, output });
+    }
+    Some(outputs)
+}
+
 /// Reads an item. `None` if it is none.
 pub(crate) fn decoded(item: DataRef<'_>) -> Option<LaneItem> {
     let mut elements = item.as_vector()?.iter();
@@ -282,10 +330,13 @@ pub(crate) fn decoded(item: DataRef<'_>) -> Option<LaneItem> {
                 rows.insert(bytes(row)?, bytes(pairs.next()?)?);
             }
             let handled = handled(elements.next()?)?;
+            let outputs = outputs(elements.next())?.into_iter();
+            let outputs = outputs.filter_map(|it| Some((it.id, it.output?)));
             let contents = Contents {
                 version,
                 rows,
                 handled,
+                outputs: outputs.collect(),
             };
             LaneItem::Contents(digest, contents)
         }
@@ -294,7 +345,7 @@ pub(crate) fn decoded(item: DataRef<'_>) -> Option<LaneItem> {
             let base = version(&mut elements)?;
             let version = version(&mut elements)?;
             let mut pairs = elements.next()?.as_vector()?.iter();
-            let mut changes = Vec::new();
+            let mut rows = Vec::new();
             while let Some(row) = pairs.next() {
                 let row = bytes(row)?;
                 let value = pairs.next()?;
@@ -302,7 +353,7 @@ pub(crate) fn decoded(item: DataRef<'_>) -> Option<LaneItem> {
                     ValueRef::None => None,
                     _ => Some(bytes(value)?),
                 };
-                changes.push(RowChange { row, value });
+                rows.push(RowChange { row, value });
             }
             let handled = handled(elements.next()?)?;
             let events = handled.iter().flat_map(|(producer, numbers)| {
@@ -312,6 +363,8 @@ pub(crate) fn decoded(item: DataRef<'_>) -> Option<LaneItem> {
                     .map(move |number| EventId { producer, number })
             });
             let events = events.collect();
+            let outputs = outputs(elements.next())?;
+            let changes = Changes { rows, outputs };
             LaneItem::Changes {
                 digest,
                 base,
@@ -340,7 +393,7 @@ pub(crate) fn decoded(item: DataRef<'_>) -> Option<LaneItem> {
 
 /// Appends the arguments of [`EVENTS`].
 pub(crate) fn put_keyed_events(out: &mut Vec<u8>, pool: &str, message: &Events) {
-    encode::vector_header(out, 5);
+    encode::vector_header(out, 7);
     encode::string(out, pool.as_bytes());
     encode::count(out, message.generation);
     encode::count(out, message.first);
@@ -351,6 +404,15 @@ pub(crate) fn put_keyed_events(out: &mut Vec<u8>, pool: &str, message: &Events) 
         encode::count(out, event.number);
         encode::count(out, u64::from(event.digest));
         out.extend_from_slice(&event.payload);
+    }
+    encode::count(out, message.outputs_floor);
+    let outputs = message.events.iter();
+    let outputs = outputs.filter_map(|event| Some((event.place, event.made_as?)));
+    let outputs: Vec<(u64, EventId)> = outputs.collect();
+    encode::vector_header(out, outputs.len() * 3);
+    for (place, id) in outputs {
+        encode::count(out, place);
+        put_id(out, id);
     }
 }
 
@@ -369,12 +431,31 @@ pub(crate) fn read_keyed_events(arguments: DataRef<'_>) -> Option<(&str, Events)
             number: count(&mut parts)?,
             digest: digest(&mut parts)?,
             payload: Bytes::copy_from_slice(parts.next()?.bytes()),
+            made_as: None,
         });
+    }
+    // Nodes of former releases say nothing of outputs.
+    let outputs_floor = match elements.next() {
+        Some(floor) => floor.as_count()?,
+        None => 0,
+    };
+    if let Some(outputs) = elements.next() {
+        let mut parts = outputs.as_vector()?.iter();
+        while let Some(place) = parts.next() {
+            let place = place.as_count()?;
+            let producer = life(parts.next()?)?;
+            let number = count(&mut parts)?;
+            // Places ascend.
+            let index = events.binary_search_by_key(&place, |event| event.place);
+            let event = events.get_mut(index.ok()?)?;
+            event.made_as = Some(EventId { producer, number });
+        }
     }
     let message = Events {
         generation,
         first,
         floor,
+        outputs_floor,
         events,
     };
     Some((pool, message))

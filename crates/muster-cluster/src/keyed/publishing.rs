@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use muster_wire::{EndpointId, Mono};
 
+use super::entry::EventId;
 use super::messages::{Events, EventsAck, KeyedEvent, MOST_OPEN};
 use super::roster::{Holder, Roster};
 
@@ -49,6 +50,7 @@ pub(crate) struct Sending {
 struct Open {
     digest: u32,
     payload: Bytes,
+    made_as: Option<EventId>,
     /// Whom it was sent to, in the present roster.
     sent_to: Option<EndpointId>,
 }
@@ -80,6 +82,8 @@ struct Towards {
 pub(crate) struct Publishing {
     roster: Roster,
     next: u64,
+    /// What members are told of outputs: none below it is sent by anybody.
+    outputs_floor: u64,
     open: BTreeMap<u64, Open>,
     bytes: usize,
     towards: BTreeMap<EndpointId, Towards>,
@@ -99,6 +103,7 @@ impl Publishing {
         Self {
             roster: Roster::new(0, Vec::new()),
             next: 0,
+            outputs_floor: 0,
             open: BTreeMap::new(),
             bytes: 0,
             towards: BTreeMap::new(),
@@ -131,6 +136,19 @@ impl Publishing {
     /// # Errors
     /// [`Full`] if as much is open as may be.
     pub(crate) fn publish(&mut self, digest: u32, payload: Bytes) -> Result<u64, Full> {
+        self.publish_as(digest, payload, None)
+    }
+
+    /// Takes an event that others may publish as well. It is handled once by the number that it was made with.
+    ///
+    /// # Errors
+    /// [`Full`] if as much is open as may be.
+    pub(crate) fn publish_as(
+        &mut self,
+        digest: u32,
+        payload: Bytes,
+        made_as: Option<EventId>,
+    ) -> Result<u64, Full> {
         let size = payload.len() + PER_EVENT;
         if self.next - self.floor() >= MOST_OPEN || self.bytes + size > MOST_BYTES {
             return Err(Full);
@@ -141,6 +159,7 @@ impl Publishing {
         let open = Open {
             digest,
             payload,
+            made_as,
             sent_to: None,
         };
         self.open.insert(number, open);
@@ -273,6 +292,14 @@ impl Publishing {
         }
     }
 
+    /// None of this producer's outputs below a number is sent by anybody any more.
+    pub(crate) fn raise_outputs_floor(&mut self, floor: u64) {
+        if floor > self.outputs_floor {
+            self.outputs_floor = floor;
+            self.tells_soon |= self.tell_at.is_none() || self.tell_after > TELL_FLOOR;
+        }
+    }
+
     fn tell_soon(&mut self, now: Mono) {
         self.tells_soon = false;
         self.tell_after = TELL_FLOOR;
@@ -288,6 +315,7 @@ impl Publishing {
                     generation: 0,
                     first: 0,
                     floor,
+                    outputs_floor: self.outputs_floor,
                     events: Vec::new(),
                 },
                 repeated: 0,
@@ -318,6 +346,7 @@ impl Publishing {
                         generation: towards.generation,
                         first,
                         floor,
+                        outputs_floor: self.outputs_floor,
                         events,
                     },
                     repeated,
@@ -376,6 +405,7 @@ impl Towards {
                 number: *number,
                 digest: found.digest,
                 payload: found.payload.clone(),
+                made_as: found.made_as,
             });
         }
         self.ever_told = self.ever_told.max(self.told);

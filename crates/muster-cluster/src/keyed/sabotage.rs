@@ -22,6 +22,12 @@ pub enum Sabotage {
     HandlesAgain,
     /// An owner hands over rows without the numbers of the events that are in them.
     HandsOverRowsAlone,
+    /// An owner hands over rows without what their handlers have given away.
+    HandsOverNoOutputs,
+    /// Outputs leave before the standby knows of them.
+    LetsGoAtOnce,
+    /// Outputs are numbered anew by whoever sends them.
+    NumbersOutputsAnew,
     /// A member that is not the owner any more offers nothing.
     KeepsForItself,
     /// The standby of an owner that is out offers nothing.

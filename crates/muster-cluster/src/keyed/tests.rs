@@ -9,7 +9,7 @@ use bytes::Bytes;
 use muster_wire::{EndpointId, Mono};
 
 use self::world::{Fate, burst, run};
-use super::entry::Version;
+use super::entry::{Changes, Version};
 use super::messages::{
     Events, EventsAck, KeyedEvent, LaneAck, LaneItem, LaneMessage, Mark, encoded,
 };
@@ -55,6 +55,9 @@ fn every_rule_that_is_broken_is_noticed() {
         Sabotage::ServesAtOnce,
         Sabotage::HandlesAgain,
         Sabotage::HandsOverRowsAlone,
+        Sabotage::HandsOverNoOutputs,
+        Sabotage::LetsGoAtOnce,
+        Sabotage::NumbersOutputsAnew,
         Sabotage::KeepsForItself,
         Sabotage::StandbyKeepsForItself,
         Sabotage::KeepsStaleCopies,
@@ -192,7 +195,7 @@ fn a_standby_asks_for_all_of_what_changes_do_not_fit_until_it_has_it() {
         digest,
         base: version(1),
         version: version(2),
-        changes: Vec::new(),
+        changes: Changes::default(),
         events: Vec::new(),
     };
     standby.heard(life(2), &say(&of, 0, &changes));
@@ -223,16 +226,18 @@ fn an_event_is_not_done_before_the_standby_has_what_it_asks_for() {
         generation: 1,
         first: 0,
         floor: 0,
+        outputs_floor: 0,
         events: vec![KeyedEvent {
             place: 0,
             number: 0,
             digest,
             payload: Bytes::new(),
+            made_as: None,
         }],
     };
     owner.arrived(life(9), events);
     let (id, _) = owner.take_event().unwrap();
-    owner.changed(digest, Some(id), Vec::new());
+    owner.changed(digest, Some(id), Changes::default());
     let mut expected = 0;
     for is_wanted in [true, true, false] {
         let steps = owner.take_steps(now);

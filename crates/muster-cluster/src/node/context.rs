@@ -75,9 +75,8 @@ impl Context<'_> {
                 });
             }
         }
-        let metadata = self.core.metadata();
         self.core
-            .send(topic, class, E::NAME, metadata, |out| event.encode(out));
+            .publish_event(topic, class, E::NAME, |out| event.encode(out));
         Ok(())
     }
 
@@ -114,8 +113,7 @@ impl Context<'_> {
         declared
             .check(DataRef::from_validated(&encoded))
             .map_err(|error| wrong(error.to_string()))?;
-        let metadata = self.core.metadata();
-        self.core.send(topic, Class::Event, name, metadata, |out| {
+        self.core.publish_event(topic, Class::Event, name, |out| {
             out.extend_from_slice(&encoded);
         });
         Ok(())
@@ -176,6 +174,12 @@ impl Context<'_> {
     ) -> Result<(), StreamError> {
         let now = self.core.clock.now.mono;
         let encode = |out: &mut Vec<u8>| record.encode(out);
+        if self.core.drafts_outputs() {
+            let logs = &mut self.core.logging.logs;
+            let batch = logs.one_typed(stream, TypeId::of::<R>(), R::data_type, encode)?;
+            self.core.draft_record(batch);
+            return Ok(());
+        }
         let logged = self.core.logging.logs.write_typed(
             stream,
             TypeId::of::<R>(),
@@ -194,6 +198,11 @@ impl Context<'_> {
     pub fn log_dynamic(&mut self, stream: &str, record: &Data) -> Result<(), StreamError> {
         let encoded = encode_to_vec(record);
         let row = DataRef::from_validated(&encoded);
+        if self.core.drafts_outputs() {
+            let batch = self.core.logging.logs.one_checked(stream, row)?;
+            self.core.draft_record(batch);
+            return Ok(());
+        }
         let logged = self
             .core
             .logging

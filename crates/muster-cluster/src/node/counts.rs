@@ -157,6 +157,9 @@ mod descriptors {
         /// that there are too few.
         pub(super) KEYED_FULL = counter("muster_keyed_events_refused_total").key("keyed_full").fixed(&[("reason", "full")]);
         pub(super) KEYED_NO_ROOM = KEYED_FULL.key("keyed_no_room").fixed(&[("reason", "no_room")]);
+        /// Log records and events of handlers of keyed events that left the node at once, not when the standby had the rows: a call had
+        /// given away more than 4,096, or some 64,000 were open. Nothing is lost, unless the node dies in these moments.
+        pub(super) KEYED_UNGUARDED = counter("muster_keyed_outputs_unguarded_total").key("keyed_unguarded");
         /// Keys whose rows this node took over from other nodes, as it owns them now; keys with the same hash count once.
         pub(super) KEYS_TAKEN_OVER = counter("muster_keys_taken_over_total").key("keys_taken_over");
         /// Changes of rows that were not made, as all rows of this node have 1 GiB together, copies included. Growth means that keys or rows
@@ -292,6 +295,8 @@ pub struct NodeCounts {
     pub keyed_full: u64,
     /// Events for the owner of a key that this node had no room for; they come again.
     pub keyed_no_room: u64,
+    /// What handlers of keyed events gave away that left at once, as there was too much of it.
+    pub keyed_unguarded: u64,
     /// Keys whose rows came from other nodes, as this one owns them now.
     pub keys_taken_over: u64,
     /// Changes of rows that were not made for want of room.
@@ -359,6 +364,7 @@ impl NodeCounts {
             descriptors::KEYED_AGAIN.of(self.keyed_again),
             descriptors::KEYED_FULL.of(self.keyed_full),
             descriptors::KEYED_NO_ROOM.of(self.keyed_no_room),
+            descriptors::KEYED_UNGUARDED.of(self.keyed_unguarded),
             descriptors::KEYS_TAKEN_OVER.of(self.keys_taken_over),
             descriptors::ROWS_REFUSED.of(self.rows_refused),
             descriptors::FEED_PARTS_SENT.of(self.feed_parts_sent),

@@ -19,6 +19,7 @@ use crate::delivery::messages::{
     LogAck, LogRefused, LogSettle, LogSettled, LogVerdict, LoggerState,
 };
 
+use super::keyed::outputs::OutputsHeld;
 use super::{Context, NodeLoop, PEERS_REQUEST, barrier, logs, shape};
 use crate::feed::messages::{PART, SOURCE, WANT};
 use crate::keyed::messages::{EVENTS, EVENTS_ACK, LANE, LANE_ACK};
@@ -68,6 +69,7 @@ impl NodeLoop {
             EVENTS_ACK => self.keyed_acknowledged(from, event),
             LANE => self.keyed_lane(from, event),
             LANE_ACK => self.keyed_lane_confirmed(from, event),
+            OutputsHeld::NAME => self.outputs_held(from, event),
             SOURCE => self.feed_announced(from, event),
             WANT => self.feed_wanted(from, event),
             PART => self.feed_part(from, event),

@@ -1,6 +1,7 @@
 //! Keyed work of a node: events for the owners of keys, and the keys that the node owns or has copies of.
 
 mod context;
+pub(super) mod outputs;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -13,6 +14,7 @@ pub(super) use context::{Change, KeyedRefusal, Then};
 pub use context::{KeyedContext, KeyedError, Published};
 pub use table::KeyedTable;
 
+use self::outputs::Outputs;
 use super::dispatch::{HandlerRef, call};
 use super::node_core::NodeCore;
 use super::stores::Continuation;
@@ -24,14 +26,14 @@ use crate::keyed::messages::{
     read_events_ack, read_keyed_events, read_lane, read_lane_ack,
 };
 use crate::keyed::{
-    EventId, Holder, Keeper, KeeperCounts, KeeperLimits, KeeperStep, KeyedEvent, Publishing,
-    Roster, RosterMember, RowChange,
+    Changes, EventId, Holder, Keeper, KeeperCounts, KeeperLimits, KeeperStep, KeyedEvent, Output,
+    Publishing, Roster, RosterMember, RowChange, maker_of_outputs,
 };
 use crate::layout::{NodeName, PoolName};
 use crate::pools::PoolView;
 
-/// How long a producer that is gone is remembered: what it has sent may still be on its way.
-const REMEMBERED: std::time::Duration = std::time::Duration::from_secs(60);
+/// How long a producer that is gone is remembered: what it has sent may still be on its way, and others may have its outputs.
+const REMEMBERED: std::time::Duration = std::time::Duration::from_secs(600);
 
 /// What a node has of keyed work.
 #[derive(Default)]
@@ -47,6 +49,8 @@ pub(crate) struct KeyedWork {
     pub(super) is_stale: bool,
     /// Something is to be said.
     is_due: bool,
+    /// What handlers of keyed events have given away.
+    outputs: Outputs,
     /// When it is looked again who is there.
     look_at: Option<Mono>,
 }
@@ -54,6 +58,21 @@ pub(crate) struct KeyedWork {
 struct Waiting {
     framework: usize,
     then: Continuation,
+}
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waiting").finish_non_exhaustive()
+    }
+}
+
+/// By what the end of an event is known.
+#[derive(Debug, Clone, Copy)]
+enum Number {
+    /// Its number in the pool.
+    Event(u64),
+    /// It is kept with the rows of the key whose handler has published it.
+    Output(u64),
 }
 
 /// What a node has of keyed work in one pool.
@@ -84,12 +103,20 @@ impl KeyedWork {
             [keeper, pool.publishing.next_deadline()]
         });
         let gone = self.gone.values().map(|since| since.after(REMEMBERED));
-        pools.flatten().chain(gone).chain(self.look_at).min()
+        let outputs = self.outputs.next_deadline();
+        let others = gone.chain(self.look_at).chain(outputs);
+        pools.flatten().chain(others).min()
     }
 
-    /// Returns `true` if no event is open.
+    /// Returns `true` if no event is open, and no output on its way.
     pub(super) fn is_done(&self) -> bool {
-        self.pools.values().all(|pool| pool.publishing.len() == 0)
+        let mut pools = self.pools.values();
+        self.outputs.len() == 0 && pools.all(|pool| pool.publishing.len() == 0)
+    }
+
+    /// Returns how many log records of handlers are on their way.
+    pub(super) fn records(&self) -> usize {
+        self.outputs.records()
     }
 
     /// Returns `true` if so many events are open that whoever makes more should wait: half of what may be.
@@ -115,20 +142,25 @@ impl KeyedWork {
         })
     }
 
+    fn keepers(&mut self) -> impl Iterator<Item = (&PoolName, &mut Keeper)> {
+        let pools = self.pools.iter_mut();
+        pools.filter_map(|(name, pool)| Some((name, pool.keeper.as_mut()?)))
+    }
+
     fn keeper(&self, pool: &PoolName) -> Option<&Keeper> {
         self.pools.get(pool)?.keeper.as_ref()
     }
 }
 
 impl NodeCore {
-    /// Publishes an event for the owner of a key. Returns its number in the pool.
+    /// Publishes an event for the owner of a key, or keeps it with the rows of the key whose handler runs.
     fn publish_keyed(
         &mut self,
         pool: &PoolName,
         key: Key,
         name: &'static str,
         arguments: &[u8],
-    ) -> Result<u64, KeyedError> {
+    ) -> Result<Number, KeyedError> {
         if self.members.pools.view(pool).is_none() {
             return Err(KeyedError::UnknownPool(pool.clone()));
         }
@@ -137,12 +169,22 @@ impl NodeCore {
         zeek::put_event(&mut payload, name, metadata, |out| {
             out.extend_from_slice(arguments);
         });
+        let (digest, payload) = (key.digest(), payload.into());
+        if self.drafts_outputs() {
+            let pool = pool.clone();
+            let output = Output::Keyed {
+                pool,
+                digest,
+                payload,
+            };
+            return Ok(Number::Output(self.draft(&output)));
+        }
         let work = self.keyed.pool(pool);
-        let taken = work.publishing.publish(key.digest(), payload.into());
+        let taken = work.publishing.publish(digest, payload);
         if let Ok(number) = taken {
             self.counts.keyed_published += 1;
             self.keyed.is_due = true;
-            return Ok(number);
+            return Ok(Number::Event(number));
         }
         self.counts.keyed_full += 1;
         let text = || {
@@ -223,7 +265,8 @@ impl NodeCore {
     fn forget_gone_producers(&mut self) {
         let now = self.clock.now.mono;
         let is_here = |life: EndpointId, core: &Self| {
-            life == core.id || core.members.membership.name_of(life).is_some()
+            let mut lives = [life, maker_of_outputs(life)].into_iter();
+            lives.any(|life| life == core.id || core.members.membership.name_of(life).is_some())
         };
         let keepers = self.keyed.pools.values();
         let keepers = keepers.filter_map(|pool| pool.keeper.as_ref());
@@ -371,6 +414,7 @@ impl NodeLoop {
             };
             if let Some(roster) = roster {
                 pool.has_roster = true;
+                self.core.keyed.outputs.members_changed(name);
                 pool.publishing.enter(roster.clone());
                 if let Some(keeper) = &mut pool.keeper {
                     keeper.enter(roster, now);
@@ -398,43 +442,48 @@ impl NodeLoop {
         {
             self.core.forget_gone_producers();
         }
+        self.core.let_outputs_go();
         self.core.take_keyed_steps();
         self.tell_published();
     }
 
     /// Handles the events that are ready.
     fn handle_keyed(&mut self, pool: &PoolName) {
-        loop {
+        while !self.core.has_many_outputs() {
             let work = self.core.keyed.pools.get_mut(pool);
             let keeper = work.and_then(|work| work.keeper.as_mut());
-            let Some((id, event)) = keeper.and_then(Keeper::take_event) else {
+            let Some((receipt, event)) = keeper.and_then(Keeper::take_event) else {
                 return;
             };
-            let changes = self.handle_one(pool, id, &event);
-            self.make_changes(pool, event.digest, Some(id), changes);
+            let outer = self.core.begin_drafts();
+            let rows = self.handle_one(pool, receipt.sent_as, &event);
+            let changes = if let Some(rows) = rows {
+                let outputs = self.core.end_drafts(outer);
+                Changes { rows, outputs }
+            } else {
+                self.core.discard_drafts(outer);
+                Changes::default()
+            };
+            let work = self.core.keyed.pools.get_mut(pool);
+            if let Some(keeper) = work.and_then(|work| work.keeper.as_mut()) {
+                keeper.changed(event.digest, Some(receipt), changes);
+                self.core.keyed.is_due = true;
+            }
         }
     }
 
-    fn make_changes(
+    /// Returns what the handler has done to rows, or `None` if nothing that it has done counts.
+    fn handle_one(
         &mut self,
         pool: &PoolName,
-        digest: u32,
-        event: Option<EventId>,
-        changes: Vec<RowChange>,
-    ) {
-        let work = self.core.keyed.pools.get_mut(pool);
-        if let Some(keeper) = work.and_then(|work| work.keeper.as_mut()) {
-            keeper.changed(digest, event, changes);
-            self.core.keyed.is_due = true;
-        }
-    }
-
-    fn handle_one(&mut self, pool: &PoolName, id: EventId, event: &KeyedEvent) -> Vec<RowChange> {
+        id: EventId,
+        event: &KeyedEvent,
+    ) -> Option<Vec<RowChange>> {
         let digest = event.digest;
         let message = Message::read(DataRef::from_validated(&event.payload));
         let Ok(Message::Event(event)) = message else {
             self.core.counts.events_refused += 1;
-            return Vec::new();
+            return None;
         };
         let handler = self.core.keyed.handlers.iter();
         let handler = handler.filter(|((of, name), _)| of == pool && *name == event.name());
@@ -444,7 +493,7 @@ impl NodeLoop {
         });
         let Some((framework, handler, hosted)) = hosted else {
             self.unhandled(id.producer, event.name());
-            return Vec::new();
+            return None;
         };
         self.core.clock.event_time = event.timestamp();
         let name = hosted.name();
@@ -457,13 +506,13 @@ impl NodeLoop {
         );
         self.core.clock.event_time = None;
         match handled {
-            Some(Ok(changes)) => changes,
+            Some(Ok(changes)) => Some(changes),
             Some(Err(error)) => {
                 self.keyed_refused(name, id.producer, &event, &error);
-                Vec::new()
+                None
             }
             // It has panicked: nothing that it has changed counts.
-            None => Vec::new(),
+            None => None,
         }
     }
 
@@ -491,10 +540,15 @@ impl NodeLoop {
     /// Tells frameworks which of their events are done.
     fn tell_published(&mut self) {
         let mut ended = Vec::new();
-        for pool in self.core.keyed.pools.values_mut() {
+        let mut done = Vec::new();
+        for (name, pool) in &mut self.core.keyed.pools {
             for number in pool.publishing.take_done() {
                 ended.extend(pool.waiting.remove(&number));
+                done.push((name.clone(), number));
             }
+        }
+        for (pool, number) in done {
+            self.core.published_is_done(&pool, number);
         }
         for Waiting { framework, then } in ended {
             let Some(hosted) = self.frameworks.get_mut(framework) else {

@@ -234,7 +234,7 @@ impl NodeCore {
     }
 
     /// The loggers that can be given batches.
-    fn candidates(&self) -> Vec<Candidate> {
+    pub(super) fn candidates(&self) -> Vec<Candidate> {
         let shipping = &self.logging.shipping;
         let candidates = shipping
             .loggers
@@ -423,6 +423,7 @@ impl NodeCore {
                         let again = shipper.map(|shipper| shipper.is_back(&logger, now));
                         self.put_batches(whose, &again.unwrap_or_default());
                     }
+                    self.logger_is_back(&logger);
                 }
                 Standing::Away => {
                     shipping.usable.remove(&logger);
@@ -434,6 +435,7 @@ impl NodeCore {
                             shipper.is_out(&logger);
                         }
                     }
+                    self.logger_is_out(&logger);
                 }
             }
         }
@@ -459,6 +461,7 @@ impl NodeCore {
         let now = self.clock.now.mono;
         self.logging.shipping.shipper.flushes.tick(now);
         self.dispatch_batches();
+        self.dispatch_records();
     }
 
     fn ship_on_of(&mut self, whose: Whose) {
@@ -601,8 +604,11 @@ impl NodeLoop {
             return;
         };
         let Some((whose, numbers)) = self.of_this_node(&ack.producer, &ack.batches) else {
-            if ack.producer != self.core.id.to_string() {
-                self.unknown_acknowledged(&logger, ack);
+            // Nothing is known of it here, unless handlers of keyed events have made it: loggers decide among themselves.
+            let life = ack.producer.parse().ok();
+            let life = life.filter(|life| *life != self.core.id);
+            if let (Some(life), Some(numbers)) = (life, Numbers::from_pairs(&ack.batches)) {
+                self.core.records_acknowledged(&logger, life, &numbers);
             }
             return;
         };
@@ -619,34 +625,27 @@ impl NodeLoop {
         self.core.dispatch_batches();
     }
 
-    /// A logger has batches of a life of which this node has nothing any more: loggers decide among themselves.
-    fn unknown_acknowledged(&mut self, logger: &NodeName, ack: LogAck) {
-        if let Some(topic) = self.core.topic_for_node(logger) {
-            let verdict = LogVerdict {
-                producer: ack.producer,
-                floor: 0,
-                keep: Vec::new(),
-                keep_shared: Vec::new(),
-                strike: Vec::new(),
-                settle: ack.batches,
-            };
-            self.core.tell(&topic, &verdict);
-        }
-    }
-
     /// A logger does not take batches of this node.
     pub(super) fn log_refused(&mut self, from: EndpointId, event: &EventRef<'_>) {
         let Some((logger, refused)) = self.said_by_logger::<LogRefused>(from, event) else {
             return;
         };
-        let Some((whose, numbers)) = self.of_this_node(&refused.producer, &refused.batches) else {
-            return;
-        };
         let refusal = BatchRefusal::of(refused.cause);
         let now = self.core.clock.now.mono;
+        let mut dropped = Vec::new();
+        if let Some((whose, numbers)) = self.of_this_node(&refused.producer, &refused.batches) {
+            let shipper = self.core.logging.shipping.of_mut(whose);
+            let found = shipper.map(|shipper| shipper.refused(&logger, &numbers, refusal, now));
+            dropped.extend(found.unwrap_or_default());
+        } else {
+            let life = refused.producer.parse::<EndpointId>().ok();
+            let numbers = Numbers::from_pairs(&refused.batches);
+            let Some((life, numbers)) = life.zip(numbers) else {
+                return;
+            };
+            self.core.records_refused(&logger, life, &numbers, refusal);
+        }
         let shipping = &mut self.core.logging.shipping;
-        let shipper = shipping.of_mut(whose);
-        let dropped = shipper.map(|shipper| shipper.refused(&logger, &numbers, refusal, now));
         if refusal == BatchRefusal::CannotWrite {
             // It says itself when it can again.
             shipping.said.insert(from, Some(clipped(&refused.text)));
@@ -656,7 +655,7 @@ impl NodeLoop {
             let text = || format!("{logger} refused log records: {}", clipped(&refused.text));
             self.core.report(Severity::Error, "invalid batch", text);
         }
-        self.core.dropped(dropped.unwrap_or_default());
+        self.core.dropped(dropped);
         self.core.ship_on();
     }
 }

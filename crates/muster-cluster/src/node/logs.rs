@@ -342,6 +342,31 @@ impl Logs {
         now: Mono,
         row: impl FnOnce(&mut Vec<u8>),
     ) -> Result<Logged, StreamError> {
+        self.fits(name, rust, ty)?;
+        Ok(self.append(name, now, row))
+    }
+
+    /// Makes a batch of one record of the Rust type `rust` and run-time type `ty`.
+    pub(crate) fn one_typed(
+        &mut self,
+        name: &str,
+        rust: TypeId,
+        ty: impl FnOnce() -> Type,
+        row: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<Batch, StreamError> {
+        let stream = self.fits(name, rust, ty)?;
+        let mut rows = Vec::new();
+        row(&mut rows);
+        Ok(Batch::new(Arc::clone(&stream.head), rows, 1))
+    }
+
+    /// Returns the stream, if records of a type fit it.
+    fn fits(
+        &mut self,
+        name: &str,
+        rust: TypeId,
+        ty: impl FnOnce() -> Type,
+    ) -> Result<&Stream, StreamError> {
         let stream = self
             .streams
             .get_mut(name)
@@ -357,7 +382,7 @@ impl Logs {
             }
             stream.checked = Some(rust);
         }
-        Ok(self.append(name, now, row))
+        Ok(stream)
     }
 
     /// Writes a record whose type is checked now.
@@ -367,6 +392,22 @@ impl Logs {
         row: DataRef<'_>,
         now: Mono,
     ) -> Result<Logged, StreamError> {
+        self.check(name, row)?;
+        Ok(self.append(name, now, |out| out.extend_from_slice(row.bytes())))
+    }
+
+    /// Makes a batch of one record whose type is checked now.
+    pub(crate) fn one_checked(&self, name: &str, row: DataRef<'_>) -> Result<Batch, StreamError> {
+        let stream = self.check(name, row)?;
+        Ok(Batch::new(
+            Arc::clone(&stream.head),
+            row.bytes().to_vec(),
+            1,
+        ))
+    }
+
+    /// Returns the stream, if a record fits it.
+    fn check(&self, name: &str, row: DataRef<'_>) -> Result<&Stream, StreamError> {
         let stream = self
             .streams
             .get(name)
@@ -384,7 +425,7 @@ impl Logs {
                 problem,
             });
         }
-        Ok(self.append(name, now, |out| out.extend_from_slice(row.bytes())))
+        Ok(stream)
     }
 
     fn append(&mut self, name: &str, now: Mono, row: impl FnOnce(&mut Vec<u8>)) -> Logged {

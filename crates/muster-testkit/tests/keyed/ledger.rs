@@ -27,6 +27,14 @@ struct Hit {
     number: u64,
 }
 
+/// The owner of a key has handled an event: something for the owner of another key, and for the log.
+#[derive(Debug, Clone, PartialEq, Record)]
+#[record(name = "Test::echo")]
+struct Echo {
+    life: String,
+    number: u64,
+}
+
 /// A node is to tell its rows.
 #[derive(Debug, Clone, PartialEq, Record)]
 #[record(name = "Test::tell")]
@@ -34,6 +42,9 @@ pub(crate) struct Tell {}
 
 /// How often an event was handled, by worker's life and number.
 const HITS: KeyedTable<String, (String, u64), u64> = KeyedTable::new("test/hits");
+
+/// How often of a worker's life an event was told of by who has handled it.
+const ECHOES: KeyedTable<String, u64, u64> = KeyedTable::new("test/echoes");
 
 /// The last number of a worker's life.
 const LAST: KeyedTable<String, String, u64> = KeyedTable::new("test/last");
@@ -45,6 +56,8 @@ pub(crate) struct Ledger {
     pub(crate) acknowledged: BTreeSet<(String, String, u64)>,
     /// The rows that nodes have told, with how many have told them.
     pub(crate) rows: BTreeMap<(String, String, u64), u64>,
+    /// The echoes that nodes have told, by life and number.
+    pub(crate) echoes: BTreeMap<(String, u64), u64>,
     pub(crate) problem: Option<String>,
 }
 
@@ -79,6 +92,12 @@ impl Framework for Counting {
         }
         if self.role == Role::Proxy {
             declarations.keyed(PoolName::proxy(), |hit: &Hit| hit.key.clone(), Self::hit);
+            declarations.keyed(
+                PoolName::proxy(),
+                |echo: &Echo| echo.life.clone(),
+                Self::echo,
+            );
+            declarations.stream::<Echo>("hits");
             declarations.on(Self::tell);
         }
     }
@@ -123,13 +142,27 @@ impl Counting {
         }
         assert!(cx.set(&HITS, &row, &times));
         assert!(cx.set(&LAST, &hit.life, &hit.number));
+        let Hit { life, number, .. } = hit;
+        let echo = Echo { life, number };
+        cx.log("hits", &echo).unwrap();
+        let pool = PoolName::proxy();
+        cx.publish_keyed(&pool, echo.life.as_str(), &echo).unwrap();
+    }
+
+    fn echo(&mut self, echo: Echo, cx: &mut KeyedContext<'_, '_, String>) {
+        let times = cx.row(&ECHOES, &echo.number).unwrap_or(0) + 1;
+        assert!(cx.set(&ECHOES, &echo.number, &times));
     }
 
     fn tell(&mut self, _: Tell, cx: &mut Context<'_>) {
         let rows = cx.owned_rows(&PoolName::proxy(), &HITS);
+        let echoes = cx.owned_rows(&PoolName::proxy(), &ECHOES);
         LEDGER.with_borrow_mut(|ledger| {
             for (key, (life, number), times) in rows {
                 *ledger.rows.entry((key, life, number)).or_default() += times;
+            }
+            for (life, number, times) in echoes {
+                *ledger.echoes.entry((life, number)).or_default() += times;
             }
         });
     }

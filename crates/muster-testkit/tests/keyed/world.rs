@@ -1,9 +1,13 @@
 //! A cluster of three boxes, and what is published there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use muster_cluster::coordination::Standing;
+use muster_cluster::node::LogSink;
+use muster_cluster::{Layout, Node};
+use muster_frameworks::log_files::{FileSink, LogFilesConfig, LogFormat, RotatedName, read_rows};
 use muster_test_support::Random;
 use muster_testkit::{Cluster, KeyedSabotage};
 
@@ -15,8 +19,10 @@ const TROUBLE: Duration = Duration::from_secs(60);
 
 const KEYS: u64 = 40;
 
-const NODES: [(&str, &str, &str); 9] = [
+const NODES: [(&str, &str, &str); 11] = [
     ("manager", "manager", "a"),
+    ("logger-1", "logger", "b"),
+    ("logger-2", "logger", "c"),
     ("data-1", "data", "a"),
     ("data-2", "data", "a"),
     ("data-3", "data", "b"),
@@ -33,6 +39,7 @@ pub(crate) struct Account {
     pub(crate) published: usize,
     pub(crate) acknowledged: usize,
     pub(crate) in_rows: usize,
+    pub(crate) in_files: usize,
     pub(crate) taken_over: u64,
     pub(crate) repeated: u64,
     pub(crate) again: u64,
@@ -44,6 +51,7 @@ impl Account {
         self.published += more.published;
         self.acknowledged += more.acknowledged;
         self.in_rows += more.in_rows;
+        self.in_files += more.in_files;
         self.taken_over += more.taken_over;
         self.repeated += more.repeated;
         self.again += more.again;
@@ -56,6 +64,8 @@ struct World {
     random: Random,
     nodes: Vec<String>,
     troubles: Troubles,
+    /// Where loggers have their files.
+    directory: tempfile::TempDir,
     /// By a worker's life: its last number.
     last: BTreeMap<String, u64>,
     published: usize,
@@ -65,12 +75,28 @@ fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
+/// Has loggers write files.
+fn sinks(directory: &Path) -> impl Fn(&Layout, &Node) -> Box<dyn LogSink> + 'static {
+    let directory = directory.to_owned();
+    move |_, node| {
+        let config = LogFilesConfig {
+            directory: directory.join(node.name.as_str()),
+            format: LogFormat::Json,
+            rotation: Some(Duration::from_secs(10)),
+            writer_name: Some(node.name.to_string()),
+        };
+        Box::new(FileSink::new(config).unwrap())
+    }
+}
+
 pub(crate) fn run(seed: u64, broken: KeyedSabotage) -> Result<Account, String> {
     let mut random = Random::new(seed);
     let slowest = [3, 20, 60][random.below(3)];
     let layout = layout_of(&NODES, &["a", "b", "c"]);
+    let directory = tempfile::tempdir().unwrap();
     let cluster = Cluster::of(&layout, ledger::registry())
         .seed(seed)
+        .log_sinks(sinks(directory.path()))
         .sabotage_keyed(broken)
         .latency(Duration::from_micros(200)..=ms(slowest));
     let nodes = NODES.iter().map(|(name, ..)| (*name).to_owned());
@@ -79,6 +105,7 @@ pub(crate) fn run(seed: u64, broken: KeyedSabotage) -> Result<Account, String> {
         random,
         nodes: nodes.collect(),
         troubles: Troubles::default(),
+        directory,
         last: BTreeMap::new(),
         published: 0,
     };
@@ -96,8 +123,7 @@ pub(crate) fn run(seed: u64, broken: KeyedSabotage) -> Result<Account, String> {
     world.troubles.heal(&mut world.cluster, &world.nodes);
     for _ in 0..60 {
         world.cluster.run_for(ms(500));
-        let is_done = |node: &String| world.cluster.node(node).open_keyed_events() == 0;
-        if is_calm(&world.cluster, &world.nodes) && world.nodes.iter().all(is_done) {
+        if is_calm(&world.cluster, &world.nodes) && world.is_done() {
             break;
         }
     }
@@ -146,12 +172,16 @@ impl World {
                 return Err(format!("OPEN: {open} events of {node}"));
             }
         }
+        if !self.is_done() {
+            return Err("OPEN: what handlers have given away has not arrived".to_owned());
+        }
         for (name, role, _) in NODES {
             if role == "data" {
                 self.cluster.raise(name, &Tell {});
             }
         }
         self.cluster.run_for(ms(500));
+        let counts = self.counts();
         let ledger = ledger::take();
         if let Some(problem) = ledger.problem {
             return Err(problem);
@@ -166,15 +196,105 @@ impl World {
                 return Err(format!("MISSING: {event:?}"));
             }
         }
+        // What the handlers have given away.
+        let handled: BTreeSet<(String, u64)> = ledger
+            .rows
+            .into_keys()
+            .map(|(_, life, number)| (life, number))
+            .collect();
+        for (echo, times) in &ledger.echoes {
+            if *times > 1 {
+                return Err(format!(
+                    "TWICE: the echo of {echo:?} is {times} times there"
+                ));
+            }
+        }
+        if let Some(event) = handled.iter().find(|it| !ledger.echoes.contains_key(it)) {
+            return Err(format!("MISSING: the echo of {event:?}"));
+        }
+        self.end()?;
+        let logged = self.logged()?;
+        if let Some(event) = handled.iter().find(|it| !logged.contains(it)) {
+            return Err(format!("MISSING: the record of {event:?}"));
+        }
         Ok(Account {
-            published: self.published,
             acknowledged: ledger.acknowledged.len(),
-            in_rows: ledger.rows.len(),
+            in_rows: handled.len(),
+            in_files: logged.len(),
+            ..counts
+        })
+    }
+
+    fn counts(&self) -> Account {
+        Account {
+            published: self.published,
             taken_over: self.cluster.total(|counts| counts.keys_taken_over),
             repeated: self.cluster.total(|counts| counts.keyed_repeated),
             again: self.cluster.total(|counts| counts.keyed_again),
             troubles: self.troubles.counts.clone(),
+            ..Account::default()
+        }
+    }
+
+    /// Nothing is open.
+    fn is_done(&self) -> bool {
+        let mut nodes = self.nodes.iter().map(|node| self.cluster.node(node));
+        nodes.all(|node| {
+            node.open_keyed_events() == 0
+                && node.waiting_records() == 0
+                && node.undecided_batches() == 0
         })
+    }
+
+    /// Stops all nodes, until every file has its final name.
+    fn end(&mut self) -> Result<(), String> {
+        let mut nameless = None;
+        for _ in 0..3 {
+            self.cluster.stop_all();
+            nameless = self.nameless();
+            if nameless.is_none() {
+                return Ok(());
+            }
+            for node in &self.nodes {
+                self.cluster.restart(node);
+            }
+            self.cluster.run_for(Duration::from_secs(30));
+        }
+        Err(format!("NAME: {nameless:?} has no final name"))
+    }
+
+    /// A file without a final name.
+    fn nameless(&self) -> Option<String> {
+        let loggers = ["logger-1", "logger-2"].into_iter();
+        loggers
+            .flat_map(|logger| {
+                let directory = self.directory.path().join(logger);
+                let waiting = std::fs::read_dir(directory.join("unsettled"));
+                let files = std::fs::read_dir(directory).into_iter().flatten();
+                let files = files.flatten().filter(|file| file.path().is_file());
+                let files = files.map(|file| file.file_name().into_string().unwrap());
+                let files = files.filter(|name| RotatedName::parse(name).is_none());
+                let waiting = waiting.into_iter().flatten().flatten();
+                files.chain(waiting.map(|file| file.path().display().to_string()))
+            })
+            .next()
+    }
+
+    /// The events of which handlers have written a record.
+    fn logged(&self) -> Result<BTreeSet<(String, u64)>, String> {
+        let mut logged = BTreeSet::new();
+        for logger in ["logger-1", "logger-2"] {
+            let directory = self.directory.path().join(logger);
+            let rows = read_rows(&directory, "hits").map_err(|error| error.to_string())?;
+            for row in rows {
+                let event = (row["life"].clone(), row["number"].parse().unwrap());
+                if logged.contains(&event) {
+                    return Err(format!("TWICE: the record of {event:?}"));
+                }
+                logged.insert(event);
+            }
+        }
+        Ok(logged)
     }
 }
 
@@ -185,12 +305,16 @@ pub(crate) fn run_alone(seed: u64) -> Result<Account, String> {
     let lines =
         nodes.map(|(name, role, _)| format!("[[node]]\nname = \"{name}\"\nrole = \"{role}\"\n"));
     let layout: String = lines.collect();
-    let cluster = Cluster::of(&layout, ledger::registry()).seed(seed);
+    let directory = tempfile::tempdir().unwrap();
+    let cluster = Cluster::of(&layout, ledger::registry())
+        .seed(seed)
+        .log_sinks(sinks(directory.path()));
     let mut world = World {
         cluster,
         random: Random::new(seed.wrapping_add(1)),
         nodes: NODES.iter().map(|(name, ..)| (*name).to_owned()).collect(),
         troubles: Troubles::default(),
+        directory,
         last: BTreeMap::new(),
         published: 0,
     };

@@ -4,7 +4,7 @@ use muster_data::DataRef;
 use muster_wire::{EndpointId, Mono};
 
 use super::{Keeper, KeeperStep};
-use crate::keyed::entry::{Contents, Entry, EventId, RowChange, Version};
+use crate::keyed::entry::{Changes, Contents, Entry, EventId, News, Version};
 use crate::keyed::lane::Said;
 use crate::keyed::messages::{LaneAck, LaneItem, LaneMessage, decoded, encoded};
 use crate::keyed::roster::Holder;
@@ -45,21 +45,27 @@ impl Keeper {
             if let Some(entry) = self.entries.get_mut(&digest)
                 && entry.is_served
                 && !entry.is_wanted
-                && let Some((base, changes, events)) = entry.take_news()
+                && let Some(news) = entry.take_news()
             {
+                let News {
+                    base,
+                    changes,
+                    events,
+                    waits,
+                } = news;
                 entry.on_the_way += 1;
                 let item = LaneItem::Changes {
                     digest,
                     base,
                     version: entry.contents.version,
                     changes,
-                    events: events.clone(),
+                    events,
                 };
                 lane.say(Said {
                     item: encoded(&item),
                     digest: Some(digest),
                     is_copy: false,
-                    events,
+                    waits,
                 });
             }
             return true;
@@ -74,7 +80,7 @@ impl Keeper {
                 item: encoded(&LaneItem::Floors(known.collect())),
                 digest: None,
                 is_copy: false,
-                events: Vec::new(),
+                waits: Vec::new(),
             });
             return true;
         }
@@ -82,14 +88,14 @@ impl Keeper {
             if let Some(entry) = self.entries.get_mut(&digest)
                 && entry.is_served
             {
-                let events = entry.take_all();
+                let waits = entry.take_all();
                 entry.on_the_way += 1;
                 let item = whole(digest, &entry.contents, self.broken);
                 lane.say(Said {
                     item,
                     digest: Some(digest),
                     is_copy: true,
-                    events,
+                    waits,
                 });
             }
             return true;
@@ -100,7 +106,7 @@ impl Keeper {
                     item: whole(digest, &entry.contents, self.broken),
                     digest: None,
                     is_copy: false,
-                    events: Vec::new(),
+                    waits: Vec::new(),
                 });
             }
             return true;
@@ -110,7 +116,7 @@ impl Keeper {
                 item: encoded(&item),
                 digest: None,
                 is_copy: false,
-                events: Vec::new(),
+                waits: Vec::new(),
             });
             return true;
         }
@@ -275,6 +281,9 @@ impl Keeper {
             }
         }
         self.bytes += contents.bytes();
+        if !contents.outputs.is_empty() {
+            self.with_outputs.insert(digest);
+        }
         self.entries.insert(digest, Entry::new(contents, of));
     }
 
@@ -283,7 +292,7 @@ impl Keeper {
         of: Holder,
         digest: u32,
         version: Version,
-        changes: &[RowChange],
+        changes: &Changes,
         events: &[EventId],
     ) {
         let producers = &self.producers;
@@ -299,6 +308,9 @@ impl Keeper {
             return;
         };
         entry.of = of;
+        if !changes.outputs.is_empty() {
+            self.with_outputs.insert(digest);
+        }
         entry.contents.version = version;
         let (grown, shrunk) = entry.contents.apply(changes);
         for event in events {
@@ -319,6 +331,9 @@ fn whole(digest: u32, contents: &Contents, broken: Sabotage) -> bytes::Bytes {
     let mut contents = contents.clone();
     if broken == Sabotage::HandsOverRowsAlone {
         contents.handled.clear();
+    }
+    if broken == Sabotage::HandsOverNoOutputs {
+        contents.outputs.clear();
     }
     encoded(&LaneItem::Contents(digest, contents))
 }

@@ -8,7 +8,7 @@ use muster_wire::EndpointId;
 use super::settling::Progress;
 use super::{Keeper, KeeperStep};
 use crate::delivery::Numbers;
-use crate::keyed::entry::EventId;
+use crate::keyed::entry::{Changes, EventId, Receipt, Wait, maker_of_outputs};
 use crate::keyed::messages::{Events, EventsAck, KeyedEvent};
 use crate::keyed::sabotage::Sabotage;
 
@@ -29,7 +29,7 @@ pub(super) struct Producer {
 /// An event that waits for the contents of its key.
 #[derive(Debug)]
 pub(super) struct Held {
-    id: EventId,
+    receipt: Receipt,
     generation: u64,
     event: KeyedEvent,
 }
@@ -42,6 +42,10 @@ impl Keeper {
             return;
         }
         self.advance(from, message.floor);
+        let maker = maker_of_outputs(from);
+        if message.outputs_floor > 0 && self.know(maker) {
+            self.advance(maker, message.outputs_floor);
+        }
         if self.is_suspended || self.mine.is_none() || message.events.is_empty() {
             return;
         }
@@ -74,10 +78,12 @@ impl Keeper {
         };
         let (generation, expected, floor) =
             (producer.generation, producer.expected, producer.floor);
-        let id = EventId {
+        let sent_as = EventId {
             producer: from,
             number: event.number,
         };
+        let made_as = event.made_as.unwrap_or(sent_as);
+        let receipt = Receipt { sent_as, made_as };
         let place = event.place;
         if event.number < floor {
             self.took(from, place);
@@ -87,7 +93,7 @@ impl Keeper {
             return place < expected;
         }
         let is_served = self.serves(event.digest);
-        if is_served && self.is_again(id, event.digest) {
+        if is_served && self.is_again(receipt, event.digest) {
             self.counts.again += 1;
             self.took(from, place);
             return true;
@@ -96,6 +102,10 @@ impl Keeper {
         if place < expected {
             return true;
         }
+        if !self.know(made_as.producer) {
+            self.counts.no_room += 1;
+            return false;
+        }
         if !is_served {
             if self.held_bytes + event.payload.len() > self.limits.held {
                 self.counts.no_room += 1;
@@ -103,7 +113,7 @@ impl Keeper {
             }
             self.held_bytes += event.payload.len();
             self.held.push_back(Held {
-                id,
+                receipt,
                 generation,
                 event,
             });
@@ -115,7 +125,7 @@ impl Keeper {
             return false;
         }
         self.took(from, place);
-        self.ready.push_back((id, event));
+        self.ready.push_back((receipt, event));
         true
     }
 
@@ -126,42 +136,51 @@ impl Keeper {
     }
 
     /// Returns `true` if an event was handled. It is acknowledged when the standby has it.
-    fn is_again(&mut self, id: EventId, digest: u32) -> bool {
+    fn is_again(&mut self, receipt: Receipt, digest: u32) -> bool {
+        let Receipt { sent_as, made_as } = receipt;
         if self.broken == Sabotage::HandlesAgain {
             return false;
+        }
+        // Whoever has made it says so. Who has sent it may not know.
+        let maker = self.producers.get(&made_as.producer);
+        if maker.is_some_and(|maker| made_as.number < maker.floor) {
+            self.done(sent_as);
+            return true;
         }
         let Some(entry) = self.entries.get_mut(&digest) else {
             return false;
         };
-        if !entry.contents.has_handled(id) {
+        if !entry.contents.has_handled(made_as) {
             return false;
         }
         if entry.is_safe() {
-            self.done(id);
+            self.done(sent_as);
             return true;
         }
         // It is told as done when all that is on its way has arrived.
         let standby = self.roster.standby(digest);
-        if !entry.events.contains(&id)
+        let done = Wait::Done(sent_as);
+        if !entry.waits.contains(&done)
             && let Some(lane) = standby.and_then(|standby| self.lanes.get_mut(&standby.life))
         {
-            entry.note(entry.contents.version, Vec::new(), Some(id));
+            entry.note(entry.contents.version, Changes::default(), None, [done]);
             lane.changed.insert(digest);
         }
         true
     }
 
     /// Takes the next event to handle. [`changed`](Self::changed) follows, before anything else.
-    pub(crate) fn take_event(&mut self) -> Option<(EventId, KeyedEvent)> {
-        while let Some((id, event)) = self.ready.pop_front() {
-            let known = self.producers.get(&id.producer);
-            let is_over = known.is_none_or(|known| id.number < known.floor);
-            if is_over || self.is_again(id, event.digest) {
+    pub(crate) fn take_event(&mut self) -> Option<(Receipt, KeyedEvent)> {
+        while let Some((receipt, event)) = self.ready.pop_front() {
+            let EventId { producer, number } = receipt.sent_as;
+            let known = self.producers.get(&producer);
+            let is_over = known.is_none_or(|known| number < known.floor);
+            if is_over || self.is_again(receipt, event.digest) {
                 self.counts.again += 1;
                 continue;
             }
             self.counts.handled += 1;
-            return Some((id, event));
+            return Some((receipt, event));
         }
         None
     }
@@ -262,11 +281,12 @@ impl Keeper {
 
     /// An event that was taken is not here any more: it is taken again, and nothing behind it before.
     pub(super) fn expect_again(&mut self, held: &Held) {
-        if let Some(producer) = self.producers.get_mut(&held.id.producer)
+        let sender = held.receipt.sent_as.producer;
+        if let Some(producer) = self.producers.get_mut(&sender)
             && producer.generation == held.generation
         {
             producer.expected = producer.expected.min(held.event.place);
-            self.to_answer.insert(held.id.producer);
+            self.to_answer.insert(sender);
         }
     }
 
@@ -277,7 +297,7 @@ impl Keeper {
         }
         let mut dropped = BTreeSet::new();
         for held in mem::take(&mut self.held) {
-            let producer = held.id.producer;
+            let producer = held.receipt.sent_as.producer;
             let is_own = self.roster.owner(held.event.digest) == self.mine;
             if !is_own || dropped.contains(&producer) {
                 // It goes to another owner; order is per producer and owner.
@@ -285,7 +305,7 @@ impl Keeper {
                 dropped.insert(producer);
                 continue;
             }
-            self.ready.push_back((held.id, held.event));
+            self.ready.push_back((held.receipt, held.event));
         }
         self.held_bytes = 0;
     }

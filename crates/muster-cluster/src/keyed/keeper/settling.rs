@@ -6,7 +6,7 @@ use std::mem;
 use muster_wire::{EndpointId, Mono};
 
 use super::{Keeper, MAY_COME_BACK, WAIT_FOR_LOST};
-use crate::keyed::entry::{Contents, Version};
+use crate::keyed::entry::{Contents, Version, Wait};
 use crate::keyed::lane::Lane;
 use crate::keyed::messages::Mark;
 use crate::keyed::roster::{Holder, Roster};
@@ -123,8 +123,8 @@ impl Keeper {
                 if entry.is_served {
                     entry.at = None;
                     entry.on_the_way = 0;
-                    let later = mem::replace(&mut entry.events, said.events);
-                    entry.events.extend(later);
+                    let later = mem::replace(&mut entry.waits, said.waits);
+                    entry.waits.extend(later);
                 }
             }
         }
@@ -141,7 +141,7 @@ impl Keeper {
 
     /// Looks whose each digest is now.
     fn divide(&mut self, mine: Holder) {
-        let mut done = Vec::new();
+        let mut over = Vec::new();
         for (digest, entry) in &mut self.entries {
             let owner = self.roster.owner(*digest);
             if entry.has_news() {
@@ -170,12 +170,7 @@ impl Keeper {
             let standby = self.roster.standby(*digest);
             let lane = standby.and_then(|standby| self.lanes.get_mut(&standby.life));
             match lane {
-                None => {
-                    done.append(&mut entry.events);
-                    entry.changes.clear();
-                    entry.is_wanted = false;
-                    entry.at = None;
-                }
+                None => over.push((*digest, entry.tell_nobody())),
                 Some(lane) if entry.at != standby => {
                     entry.at = standby;
                     entry.want();
@@ -184,8 +179,8 @@ impl Keeper {
                 Some(_) => {}
             }
         }
-        for event in done {
-            self.done(event);
+        for (digest, waits) in over {
+            self.is_known(digest, waits);
         }
     }
 
@@ -317,6 +312,7 @@ impl Keeper {
             _ => self.roster.epoch(),
         };
         self.term = self.term.max(newest).saturating_add(1);
+        let mut over = Vec::new();
         for (digest, entry) in &mut self.entries {
             if entry.is_served || self.roster.owner(*digest) != Some(mine) {
                 continue;
@@ -331,11 +327,19 @@ impl Keeper {
             };
             let standby = self.roster.standby(*digest);
             entry.at = standby;
+            // Whoever had it before may have said it, or not.
+            let outputs = entry.contents.outputs.keys();
+            entry.waits = outputs.map(|id| Wait::LeavesAgain(*id)).collect();
             let lane = standby.and_then(|standby| self.lanes.get_mut(&standby.life));
             if let Some(lane) = lane {
                 entry.want();
                 lane.copies.insert(*digest);
+            } else {
+                over.push((*digest, entry.tell_nobody()));
             }
+        }
+        for (digest, waits) in over {
+            self.is_known(digest, waits);
         }
         self.release_held();
     }
@@ -435,12 +439,12 @@ impl Keeper {
             entry.on_the_way = entry.on_the_way.saturating_sub(1);
             if digest.is_none() {
                 // It has arrived, and was of no use.
-                let later = mem::replace(&mut entry.events, said.events);
-                entry.events.extend(later);
+                let later = mem::replace(&mut entry.waits, said.waits);
+                entry.waits.extend(later);
                 continue;
             }
-            for event in said.events {
-                self.done(event);
+            if let Some(digest) = digest {
+                self.is_known(digest, said.waits);
             }
         }
         for digest in wanted {

@@ -9,6 +9,7 @@ use muster_test_support::Random;
 use muster_wire::{EndpointId, Mono};
 
 use crate::Key;
+use crate::delivery::{Batch, Candidate, Numbers, StreamHead};
 use crate::hrw::site_id;
 use crate::keyed::messages::{
     put_events_ack, put_keyed_events, put_lane, put_lane_ack, read_events_ack, read_keyed_events,
@@ -16,8 +17,10 @@ use crate::keyed::messages::{
 };
 use crate::keyed::sabotage::Sabotage;
 use crate::keyed::{
-    Holder, Keeper, KeeperLimits, KeeperStep, Publishing, Roster, RosterMember, RowChange,
+    Changes, EventId, Holder, Keeper, KeeperLimits, KeeperStep, Leaving, Made, Outbox, Output,
+    OutputChange, Owed, Publishing, Roster, RosterMember, RowChange, maker_of_outputs,
 };
+use crate::layout::{NodeName, PoolName};
 
 const MEMBERS: usize = 5;
 const PLACES: [&str; MEMBERS] = ["a", "a", "b", "c", "d"];
@@ -25,6 +28,9 @@ const PRODUCERS: usize = 3;
 /// Keys below this have one producer, whose events may clear them; the others have all producers.
 const OWN_KEYS: u64 = 9;
 const KEYS: u64 = 14;
+/// What handlers publish is for the owners of so many keys behind these.
+const OUTPUT_KEYS: u64 = 5;
+const LOGGERS: [&str; 2] = ["logger-1", "logger-2"];
 const ROUNDS: usize = 8;
 
 /// What has happened.
@@ -60,6 +66,13 @@ pub(super) struct Found {
 struct Process {
     life: EndpointId,
     keeper: Keeper,
+    /// What its handlers have given away.
+    made: Made,
+    publishing: Publishing,
+    outbox: Outbox,
+    /// The outputs that it has published, by the numbers of that, and whose they are.
+    published: BTreeMap<u64, (u32, EventId)>,
+    broken: Sabotage,
     is_frozen: bool,
     /// The rosters that it will hear of.
     news: Vec<(u64, u64)>,
@@ -84,6 +97,9 @@ enum Words {
     EventsAck(Vec<u8>),
     Lane(Vec<u8>),
     LaneAck(Vec<u8>),
+    /// A record, for a logger.
+    Record(usize, EventId, String),
+    RecordAck(usize, EventId),
 }
 
 struct World {
@@ -103,6 +119,8 @@ struct World {
     problem: Option<String>,
     fate: Fate,
     repeated: usize,
+    /// What each logger has.
+    records: [BTreeMap<EventId, String>; 2],
     /// No other member hears this one.
     muted: Option<EndpointId>,
     /// Messages arrive in the order in which they were sent.
@@ -179,6 +197,7 @@ impl World {
             problem: None,
             fate: Fate::default(),
             repeated: 0,
+            records: Default::default(),
             muted: None,
             is_in_order: false,
         };
@@ -230,7 +249,10 @@ impl World {
         // Everything comes to its end.
         self.settle(60_000);
         for _ in 0..600 {
-            let is_done = self.producers.iter().all(|it| it.publishing.len() == 0);
+            let members = self.sessions.keys();
+            let members = members.filter_map(|member| self.members[*member].as_ref());
+            let is_done = self.producers.iter().all(|it| it.publishing.len() == 0)
+                && members.clone().all(Process::is_done);
             if is_done {
                 break;
             }
@@ -372,6 +394,11 @@ impl World {
         self.members[member] = Some(Process {
             life,
             keeper,
+            made: Made::default(),
+            publishing: Publishing::new(),
+            outbox: Outbox::default(),
+            published: BTreeMap::new(),
+            broken: self.broken,
             is_frozen: false,
             news: Vec::new(),
         });
@@ -531,6 +558,8 @@ impl World {
             }
             if let Some(epoch) = take(&mut process.news) {
                 process.keeper.enter(self.decided[&epoch].clone(), mono);
+                process.publishing.enter(self.decided[&epoch].clone());
+                process.outbox.members_changed(&PoolName::proxy());
             }
         }
         for producer in &mut self.producers {
@@ -546,8 +575,12 @@ impl World {
             let (_, ack) = read_events_ack(DataRef::from_validated(bytes)).unwrap();
             if let Some(producer) = self.producers.iter_mut().find(|it| it.life == to) {
                 producer.publishing.acknowledged(from, &ack, now);
+                return;
             }
-            return;
+        }
+        if let Words::Record(logger, id, text) = words {
+            self.records[*logger].insert(*id, text.clone());
+            return self.send(to, from, Words::RecordAck(*logger, *id));
         }
         let mut processes = self.members.iter_mut().flatten();
         let Some(process) = processes.find(|it| it.life == to) else {
@@ -562,6 +595,8 @@ impl World {
                 Words::EventsAck(bytes) => Words::EventsAck(bytes.clone()),
                 Words::Lane(bytes) => Words::Lane(bytes.clone()),
                 Words::LaneAck(bytes) => Words::LaneAck(bytes.clone()),
+                Words::Record(logger, id, text) => Words::Record(*logger, *id, text.clone()),
+                Words::RecordAck(logger, id) => Words::RecordAck(*logger, *id),
             };
             self.mail.insert(later, (from, to, words));
             return;
@@ -579,22 +614,49 @@ impl World {
                 let (_, ack) = read_lane_ack(DataRef::from_validated(bytes)).unwrap();
                 process.keeper.lane_confirmed(from, &ack, now);
             }
-            Words::EventsAck(_) => {}
+            Words::EventsAck(bytes) => {
+                let (_, ack) = read_events_ack(DataRef::from_validated(bytes)).unwrap();
+                process.publishing.acknowledged(from, &ack, now);
+            }
+            Words::RecordAck(logger, id) => {
+                let name = NodeName::new(LOGGERS[*logger]).unwrap();
+                let numbers: Numbers = [id.number].into_iter().collect();
+                for owed in process.outbox.acknowledged(&name, id.producer, &numbers) {
+                    if !process.keeper.output_arrived(owed.digest, owed.id) {
+                        process.outbox.given_up(owed.id);
+                    }
+                }
+            }
+            Words::Record(..) => {}
         }
-        let problem = handle_all(&mut process.keeper);
+        let problem = process.handle_all(now);
         self.problem = self.problem.take().or(problem);
     }
 
     fn tick(&mut self) {
         let now = self.mono();
+        self.see_outputs();
+        let is_lost = self.is_bad && self.below(50) == 0;
         let mut sent = Vec::new();
         for process in self.members.iter_mut().flatten() {
             if process.is_frozen {
                 continue;
             }
-            let problem = handle_all(&mut process.keeper);
+            let problem = process.handle_all(now);
             self.problem = self.problem.take().or(problem);
+            if is_lost {
+                process.outbox.is_out(&NodeName::new(LOGGERS[0]).unwrap());
+            }
+            for (logger, id, text) in process.let_go(now) {
+                sent.push((process.life, process.life, Words::Record(logger, id, text)));
+            }
             process.keeper.tick(now);
+            process.publishing.tick(now);
+            for sending in process.publishing.take_steps(now) {
+                let mut out = Vec::new();
+                put_keyed_events(&mut out, "pool", &sending.events);
+                sent.push((process.life, sending.to, Words::Events(out)));
+            }
             for step in process.keeper.take_steps(now) {
                 let mut out = Vec::new();
                 let (to, words) = match step {
@@ -650,6 +712,68 @@ impl World {
         self.mail.insert((at, self.sequence), (from, to, words));
     }
 
+    /// Owners say which outputs they have to those who have made them.
+    fn see_outputs(&mut self) {
+        if !self.now.is_multiple_of(64) {
+            return;
+        }
+        let now = self.mono();
+        let processes = self.members.iter_mut().flatten();
+        let seen = processes.flat_map(|process| process.keeper.outputs());
+        let seen: BTreeSet<EventId> = seen.collect();
+        for process in self.members.iter_mut().flatten() {
+            let maker = maker_of_outputs(process.life);
+            let own = seen.iter().filter(|id| id.producer == maker);
+            let own: Numbers = own.map(|id| id.number).collect();
+            process.made.seen(&own, now);
+            process.made.expire(now);
+        }
+    }
+
+    /// Looks at what handlers have given away when all is quiet.
+    fn judge_outputs(&mut self) -> Option<String> {
+        let mut members = self.sessions.keys();
+        let open = members.find_map(|member| {
+            let process = self.members[*member].as_mut()?;
+            (!process.keeper.outputs().is_empty() || !process.is_done()).then_some(member)
+        });
+        if let Some(member) = open {
+            return Some(format!("member {member} has outputs that are not done"));
+        }
+        let mut made = BTreeSet::new();
+        for (producer, it) in self.producers.iter().enumerate() {
+            for (key, ops) in &it.published {
+                let numbers = ops.iter().filter_map(|op| match op {
+                    Op::Add(number) => Some(number),
+                    Op::Clear => None,
+                });
+                made.extend(numbers.map(|number| format!("{key} {producer} {number}")));
+            }
+        }
+        let mut logged = BTreeMap::new();
+        for (id, text) in self.records.iter().flatten() {
+            if logged.insert(text, id).is_some_and(|other| other != id) {
+                return Some(format!("record {text} is logged twice"));
+            }
+        }
+        if let Some(text) = made.iter().find(|text| !logged.contains_key(text)) {
+            return Some(format!("record {text} is not logged"));
+        }
+        let mut heard = BTreeSet::new();
+        for key in KEYS..KEYS + OUTPUT_KEYS {
+            let digest = digest_of(key);
+            let prefix = format!("{key} d ");
+            let mut owners = self.members.iter().flatten();
+            let owner = owners.find(|it| it.keeper.serves(digest))?;
+            let rows = owner.keeper.rows_from(digest, prefix.as_bytes());
+            let rows = rows.map(|(row, _)| String::from_utf8(row.to_vec()).unwrap());
+            let rows = rows.take_while(|row| row.starts_with(&prefix));
+            heard.extend(rows.map(|row| row[prefix.len()..].to_owned()));
+        }
+        let missing: Vec<&String> = made.difference(&heard).take(3).collect();
+        (!missing.is_empty()).then(|| format!("outputs {missing:?} were never handled"))
+    }
+
     /// Looks at the rows when all is quiet.
     fn judge(&mut self) {
         if self.problem.is_some() {
@@ -694,8 +818,12 @@ impl World {
                 return;
             }
         }
+        self.problem = self.judge_outputs();
+        if self.problem.is_some() {
+            return;
+        }
         // What is empty is forgotten, by everybody.
-        let filled: BTreeSet<u32> = (0..KEYS)
+        let filled: BTreeSet<u32> = (0..KEYS + OUTPUT_KEYS)
             .map(digest_of)
             .filter(|digest| {
                 let mut members = self.members.iter().flatten();
@@ -723,48 +851,163 @@ impl World {
     }
 }
 
-/// Handles what is ready. Returns what is wrong with it.
-fn handle_all(keeper: &mut Keeper) -> Option<String> {
-    let mut problem = None;
-    while let Some((id, event)) = keeper.take_event() {
-        let text = DataRef::from_validated(&event.payload).as_str().unwrap();
-        let parts: Vec<&str> = text.split(' ').collect();
-        let (key, producer, what) = (parts[0], parts[1], parts[2]);
-        let mut changes = Vec::new();
-        if what == "clear" {
-            let prefix = format!("{key} ");
-            let rows = keeper.rows_from(event.digest, prefix.as_bytes());
-            let rows = rows.take_while(|(row, _)| row.starts_with(prefix.as_bytes()));
-            changes.extend(rows.map(|(row, _)| RowChange {
-                row: row.clone(),
-                value: None,
-            }));
-        } else {
-            let row = format!("{key} n {producer} {what}");
-            if keeper.row(event.digest, row.as_bytes()).is_some() {
-                problem = Some(format!("{row} is handled twice"));
-            }
-            let last = format!("{key} last {producer}");
-            let before = keeper.row(event.digest, last.as_bytes());
-            let number: u64 = what.parse().unwrap();
-            let before = before.map_or(0, |value| {
-                let mut value = DataRef::from_validated(value).as_vector().unwrap().iter();
-                value.next().unwrap().as_count().unwrap()
-            });
-            if problem.is_none() && before >= number {
-                problem = Some(format!("{row} comes after {before}"));
-            }
-            let mut value = Vec::new();
-            encode::vector_header(&mut value, 1);
-            encode::count(&mut value, number);
-            let set = |row: String, value: &[u8]| RowChange {
-                row: Bytes::from(row),
-                value: Some(Bytes::copy_from_slice(value)),
-            };
-            changes.push(set(row, b"1"));
-            changes.push(set(last, &value));
-        }
-        keeper.changed(event.digest, Some(id), changes);
+impl Process {
+    fn is_done(&self) -> bool {
+        self.publishing.len() == 0 && self.outbox.len() == 0
     }
-    problem
+
+    /// Handles what is ready. Returns what is wrong with it.
+    fn handle_all(&mut self, now: Mono) -> Option<String> {
+        let mut problem = None;
+        while let Some((receipt, event)) = self.keeper.take_event() {
+            let text = DataRef::from_validated(&event.payload).as_str().unwrap();
+            let parts: Vec<&str> = text.split(' ').collect();
+            let changes = match parts.as_slice() {
+                ["d", key, of @ ..] => {
+                    let row = format!("{key} d {}", of.join(" "));
+                    if self.keeper.row(event.digest, row.as_bytes()).is_some() {
+                        problem = Some(format!("{row} is handled twice"));
+                    }
+                    vec![set(row, b"1")].into()
+                }
+                [key, _, "clear"] => {
+                    let prefix = format!("{key} ");
+                    let rows = self.keeper.rows_from(event.digest, prefix.as_bytes());
+                    let rows = rows.take_while(|(row, _)| row.starts_with(prefix.as_bytes()));
+                    let rows = rows.map(|(row, _)| RowChange {
+                        row: row.clone(),
+                        value: None,
+                    });
+                    rows.collect::<Vec<_>>().into()
+                }
+                [key, producer, number] => {
+                    let rows = self.add(event.digest, key, producer, number, &mut problem);
+                    let outputs = self.give_away(text, now);
+                    Changes { rows, outputs }
+                }
+                _ => unreachable!(),
+            };
+            self.keeper.changed(event.digest, Some(receipt), changes);
+        }
+        problem
+    }
+
+    fn add(
+        &self,
+        digest: u32,
+        key: &str,
+        producer: &str,
+        what: &str,
+        problem: &mut Option<String>,
+    ) -> Vec<RowChange> {
+        let row = format!("{key} n {producer} {what}");
+        if self.keeper.row(digest, row.as_bytes()).is_some() {
+            *problem = Some(format!("{row} is handled twice"));
+        }
+        let last = format!("{key} last {producer}");
+        let before = self.keeper.row(digest, last.as_bytes());
+        let number: u64 = what.parse().unwrap();
+        let before = before.map_or(0, |value| {
+            let mut value = DataRef::from_validated(value).as_vector().unwrap().iter();
+            value.next().unwrap().as_count().unwrap()
+        });
+        if problem.is_none() && before >= number {
+            *problem = Some(format!("{row} comes after {before}"));
+        }
+        let mut value = Vec::new();
+        encode::vector_header(&mut value, 1);
+        encode::count(&mut value, number);
+        vec![set(row, b"1"), set(last, &value)]
+    }
+
+    /// An event for the owner of another key, and a log record.
+    fn give_away(&mut self, text: &str, now: Mono) -> Vec<OutputChange> {
+        let key = KEYS + text.len() as u64 * 7 % OUTPUT_KEYS;
+        let mut payload = Vec::new();
+        encode::string(&mut payload, format!("d {key} {text}").as_bytes());
+        let event = Output::Keyed {
+            pool: PoolName::proxy(),
+            digest: digest_of(key),
+            payload: payload.into(),
+        };
+        let mut rows = Vec::new();
+        encode::vector_header(&mut rows, 1);
+        encode::string(&mut rows, text.as_bytes());
+        let head = StreamHead::new("log", &[("text".to_owned(), "string".to_owned())][..]);
+        let record = Output::Log(Batch::new(head.into(), rows, 1));
+        let outputs = [event, record].into_iter().map(|output| OutputChange {
+            id: EventId {
+                producer: maker_of_outputs(self.life),
+                number: self.made.make(now),
+            },
+            output: Some(output.encoded()),
+        });
+        outputs.collect()
+    }
+
+    /// Lets go what may leave. Returns the records that are sent to loggers.
+    fn let_go(&mut self, now: Mono) -> Vec<(usize, EventId, String)> {
+        while let Some(leaving) = self.keeper.take_output() {
+            let Leaving {
+                digest,
+                id,
+                departure,
+                output,
+            } = leaving;
+            match Output::read(&output).unwrap() {
+                Output::Log(batch) => {
+                    let pool = PoolName::proxy();
+                    self.outbox.add(Owed { pool, digest, id }, batch, departure);
+                }
+                Output::Keyed {
+                    digest: to,
+                    payload,
+                    ..
+                } => {
+                    let is_anew = self.broken == Sabotage::NumbersOutputsAnew;
+                    let made_as = (!is_anew).then_some(id);
+                    let number = self.publishing.publish_as(to, payload, made_as).unwrap();
+                    self.published.insert(number, (digest, id));
+                }
+                Output::Event { .. } => unreachable!(),
+            }
+        }
+        for number in self.publishing.take_done() {
+            if let Some((digest, id)) = self.published.remove(&number) {
+                self.keeper.output_arrived(digest, id);
+            }
+        }
+        for id in self.keeper.take_forgotten() {
+            self.outbox.forgotten(id);
+            if id.producer == maker_of_outputs(self.life) {
+                self.made.over(id.number);
+            }
+        }
+        self.publishing.raise_outputs_floor(self.made.floor());
+        let candidates = (0..).zip(LOGGERS).map(|(position, name)| Candidate {
+            position,
+            name: NodeName::new(name).unwrap(),
+            acknowledges: true,
+        });
+        let candidates: Vec<Candidate> = candidates.collect();
+        let mut sent = self.outbox.tick(now);
+        sent.extend(self.outbox.dispatch(&candidates, now));
+        let sent = sent.into_iter().map(|(logger, id)| {
+            let logger = LOGGERS.iter().position(|name| *name == logger.as_str());
+            let mut rows = Vec::new();
+            self.outbox.get(id).unwrap().put_rows(&mut rows);
+            let rows = DataRef::from_validated(&rows).as_vector().unwrap();
+            let row = rows.iter().next().unwrap().as_vector().unwrap();
+            let text = row.iter().next().unwrap().as_str().unwrap().to_owned();
+            (logger.unwrap(), id, text)
+        });
+        sent.collect()
+    }
+}
+
+fn set(row: String, value: &[u8]) -> RowChange {
+    RowChange {
+        row: Bytes::from(row),
+        value: Some(Bytes::copy_from_slice(value)),
+    }
 }

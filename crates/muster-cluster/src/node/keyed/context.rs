@@ -7,10 +7,10 @@ use std::ops::{Deref, DerefMut};
 use bytes::Bytes;
 use muster_data::{ConvertError, DecodeOwned, Encode, Limits, Type, encode_to_vec, validate_first};
 
-use super::Waiting;
 use super::table::{KeyedTable, read};
+use super::{Number, Waiting};
 use crate::hrw::Key;
-use crate::keyed::{Keeper, RowChange};
+use crate::keyed::{Changes, Keeper, RowChange};
 use crate::layout::PoolName;
 use crate::node::context::{Context, PublishError};
 use crate::node::event::Event;
@@ -53,7 +53,7 @@ pub enum KeyedError {
 pub struct Published<'a, 'c> {
     cx: &'a mut Context<'c>,
     pool: PoolName,
-    number: u64,
+    number: Number,
 }
 
 impl<'c> Context<'c> {
@@ -144,9 +144,12 @@ impl<'c> Context<'c> {
         if !keeper.serves(digest) {
             return None;
         }
+        let outer = self.core.begin_drafts();
         let mut keyed = KeyedContext::new(self, pool, digest, encode_to_vec(key));
         let result = work(&mut keyed);
-        let changes = keyed.into_changes();
+        let rows = keyed.into_changes();
+        let outputs = self.core.end_drafts(outer);
+        let changes = Changes { rows, outputs };
         let pool = self.core.keyed.pools.get_mut(pool);
         if let Some(keeper) = pool.and_then(|pool| pool.keeper.as_mut()) {
             keeper.changed(digest, None, changes);
@@ -165,16 +168,23 @@ impl Published<'_, '_> {
             framework: self.cx.framework,
             then: Box::new(then),
         };
-        let pool = self.cx.core.keyed.pool(&self.pool);
-        pool.waiting.insert(self.number, waiting);
+        let keyed = &mut self.cx.core.keyed;
+        match self.number {
+            Number::Event(number) => keyed.pool(&self.pool).waiting.insert(number, waiting),
+            Number::Output(number) => keyed.outputs.asked.insert(number, waiting),
+        };
     }
 }
 
 /// What the handler of a keyed event can do: change the rows of its key, and everything that a [`Context`] can.
 ///
-/// What it does to rows counts when the handler returns, all of it or nothing. What it publishes and logs leaves the node as from any
-/// other handler: if the node dies in the moments before the standby has the rows, the next owner handles the event again, and
-/// does so a second time.
+/// What it does to rows counts when the handler returns, all of it or nothing, and so does what it logs and publishes: that is kept with
+/// the rows, and leaves the node when the standby has it as well. *A log record is once in the files with a final name, an event for
+/// the owner of another key is handled once, whoever dies meanwhile.* An event that is published to a topic leaves at least once: again, if its
+/// owner dies in the moments before the standby knows that it has left.
+///
+/// A call may give away 4,096 outputs, and a node have some 64,000 open; what is beyond leaves at once, and is counted. What a handler
+/// asks ([`Context::request`]), writes to stores or counts is not held back.
 #[derive(Debug)]
 pub struct KeyedContext<'a, 'c, K> {
     cx: &'a mut Context<'c>,
