@@ -144,6 +144,8 @@ pub(crate) struct Keeper {
     to_answer: BTreeSet<EndpointId>,
     /// Digests that may be forgotten.
     empty: BTreeSet<u32>,
+    /// It was looked for others since everything was where it belongs.
+    is_swept: bool,
     steps: Vec<KeeperStep>,
     counts: KeeperCounts,
     broken: Sabotage,
@@ -180,6 +182,7 @@ impl Keeper {
             forgotten: Vec::new(),
             to_answer: BTreeSet::new(),
             empty: BTreeSet::new(),
+            is_swept: false,
             steps: Vec::new(),
             counts: KeeperCounts::default(),
             broken: Sabotage::None,

@@ -282,14 +282,7 @@ impl Keeper {
         }
         if self.phase.progress == Progress::Cleaned && have_all(&self.phase.clean, self) {
             self.phase.progress = Progress::Clean;
-            // Nobody has anything older that they would have to be newer than.
-            if self.missing.is_empty() {
-                self.entries
-                    .retain(|_, entry| entry.is_served || !entry.contents.is_empty());
-            }
-            let served = self.entries.iter().filter(|(_, entry)| entry.is_served);
-            let empty = served.filter(|(_, entry)| entry.contents.is_empty());
-            self.empty.extend(empty.map(|(digest, _)| *digest));
+            self.is_swept = false;
         }
     }
 
@@ -392,6 +385,14 @@ impl Keeper {
         let may_come_back = !self.missing.is_empty() && self.broken != Sabotage::ForgetsTooEarly;
         if self.phase.progress != Progress::Clean || may_come_back {
             return;
+        }
+        // Nobody has anything older that they would have to be newer than. Of some copies their owner's word has not arrived.
+        if !mem::replace(&mut self.is_swept, true) {
+            self.entries
+                .retain(|_, entry| entry.is_served || !entry.contents.is_empty());
+            let empty = self.entries.iter();
+            let empty = empty.filter(|(_, entry)| entry.contents.is_empty());
+            self.empty.extend(empty.map(|(digest, _)| *digest));
         }
         for digest in mem::take(&mut self.empty) {
             let Some(entry) = self.entries.get(&digest) else {
