@@ -42,7 +42,7 @@ mod zeek_cluster;
 mod zeek_logger;
 mod zeek_logs;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
 
 use muster_data::Timestamp;
@@ -91,6 +91,7 @@ use self::coordination::Coordination;
 use self::dispatch::{HandlerRef, call};
 use self::feeds::Followers;
 use self::indirect_neighbours::IndirectNeighbours;
+use self::inputs::WaitingLow;
 use self::log_intake::LogIntake;
 use self::node_core::NodeCore;
 use self::reach::{Missing, Ways};
@@ -124,6 +125,8 @@ pub struct NodeLoop {
     ready: HashSet<NodeName>,
     released: bool,
     announced: BTreeMap<String, Timestamp>,
+    /// What inputs have reached, and is not announced yet.
+    waiting_lows: VecDeque<WaitingLow>,
     /// When a lost input's hold on the watermark ends.
     grace: Vec<(Mono, NodeName)>,
     stopping: bool,

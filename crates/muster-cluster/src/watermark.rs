@@ -129,6 +129,12 @@ impl Watermarks {
         })
     }
 
+    /// Returns `true` if an input that has not ended is there, or is expected to come.
+    pub fn are_open(&self) -> bool {
+        let mut lows = self.nodes.values().flat_map(|node| node.inputs.values());
+        !self.expected.is_empty() || lows.any(|low| *low < Self::END)
+    }
+
     /// Returns the minimum over the living inputs: everything before it has been seen. `None` while an expected node
     /// is silent, or if there never was an input; [`END`](Self::END) when all inputs have ended.
     ///

@@ -2,20 +2,22 @@
 
 #![allow(
     clippy::needless_pass_by_value,
-    reason = "a handler takes its event by value"
+    clippy::unused_self,
+    reason = "handlers are methods that take their event by value"
 )]
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use muster_cluster::node::{
-    Context, CounterSpec, Declarations, Framework, SettingChange, SharedStore, Site,
+    Context, CounterSpec, Declarations, Framework, KeyedContext, KeyedTable, SettingChange,
+    SharedStore, Site,
 };
 use muster_cluster::{Key, PoolChange, PoolName, Role, SettingSpec};
 use muster_data::{Address, Protocol, Record, Timestamp};
 
 use crate::checked::Checked;
 use crate::local_nets::{self, LocalNets};
+use crate::logged::Logged;
 use crate::recent::{A_DAY, Recent, workers_expiry};
 use crate::zeek::KnownHostAdd;
 use crate::zeek_log::{Connection, is_of_protocol};
@@ -24,11 +26,13 @@ use crate::zeek_log::{Connection, is_of_protocol};
 /// `Known::use_host_store` is set.
 pub const KNOWN_HOSTS: SharedStore<Address, bool> = SharedStore::new("zeek/known/hosts");
 
-/// How long an owner waits until the store has said whether a host is known (Zeek's `host_store_timeout`).
-/// Without an answer the host is logged: better twice than never.
-pub(crate) const STORE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What the owner of a host has logged, and until when it does not do so again.
+const LOGGED: KeyedTable<Address, bool, Timestamp> = KeyedTable::new("known_hosts/logged");
 
-/// A worker has seen a host for the first time since the host's owner last changed.
+/// The timer by which what has ended is removed.
+const SWEEP: u64 = 1;
+
+/// A worker has seen a host for the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Record)]
 #[record(name = "Muster::host_seen")]
 pub struct HostSeen {
@@ -56,20 +60,20 @@ pub struct KnownHost {
 /// them; their times do. Zeek's workers send what they see to the same owner ([`KnownHostAdd`]), and a host that both
 /// have seen is logged once; an owner that is a Zeek process gets the same event.
 ///
-/// When an owner dies, workers send the hosts that they see from then on to the new owner, which asks the store about
-/// them once more. What is known is kept in a store ([`KNOWN_HOSTS`]), so that no new owner logs what the dead owner
-/// has logged; with `[store."zeek/known/hosts"] backend = "sqlite"` it outlives the cluster. If the store does not
-/// answer, the owner's own memory decides. Workers and owners remember `known_hosts.max_hosts`; the oldest are
+/// Hosts are [keyed events](Context::publish_keyed), and what was logged is in rows under the host's key, which a second node has as well:
+/// whoever dies, each host is logged, and once. What is known is also kept in a store ([`KNOWN_HOSTS`]): there owners find what Zeek's
+/// nodes have logged, and what was logged before the whole cluster was restarted, with
+/// `[store."zeek/known/hosts"] backend = "sqlite"`. Workers and owners remember `known_hosts.max_hosts`; the oldest are
 /// forgotten first, and counted as `evicted`.
 #[derive(Debug)]
 pub struct KnownHosts {
     local_nets: LocalNets,
-    /// What a worker has told, and what a data node has logged.
-    known: Recent<Address>,
+    /// What a worker has told.
+    told: Recent<Address>,
+    /// What a data node has logged.
+    logged: Logged<Address, bool>,
     most: usize,
     expiry: Duration,
-    /// The records whose hosts the store is asked about.
-    asked: HashMap<Address, KnownHost>,
     role: Role,
 }
 
@@ -86,17 +90,6 @@ pub fn came_about(connection: &Connection) -> bool {
     connection
         .established
         .unwrap_or_else(|| is_by_tcp && is_of_protocol(&connection.log))
-}
-
-/// Whether a node keeps what it remembers of a key when a pool changes: a worker, if the owner is still
-/// the same; a data node, if it is still the owner.
-pub(crate) fn still_holds(role: Role, change: &PoolChange, key: Key, cx: &Context<'_>) -> bool {
-    let after = change.owner_after(&key);
-    if role == Role::Worker {
-        after == change.owner_before(&key)
-    } else {
-        after == Some(cx.name())
-    }
 }
 
 impl Framework for KnownHosts {
@@ -126,16 +119,16 @@ impl Framework for KnownHosts {
     const COUNTERS: &'static [CounterSpec] = &[
         CounterSpec::new("hosts", "Hosts that were logged, each by its owner."),
         CounterSpec::new(
-            "unowned",
-            "Hosts that were seen while no node owned keys, and were told to nobody. They are told when they are seen again; growth means that no data node is up.",
+            "not_told",
+            "Hosts that were told to nobody, as too many events waited for the owners of keys. They are told when they are seen again; growth means that no data node is up, or that there are too few.",
         ),
         CounterSpec::new(
             "known_elsewhere",
-            "Hosts that were not logged because the store had them, as after another owner or a Zeek node has logged them. Nothing is lost.",
+            "Hosts that were not logged because the store had them: a Zeek node has logged them, or a node of the cluster before all were restarted. Nothing is lost.",
         ),
         CounterSpec::new(
             "store_silent",
-            "Hosts whose owner got no answer of the store in time, and logged them all the same. Growth means that the primary of `zeek/known/hosts` is away or overloaded; hosts may be logged twice.",
+            "Hosts that were logged while the store could not be read. Growth means that the primary of `zeek/known/hosts` is away; what Zeek's nodes have logged may be logged twice.",
         ),
         CounterSpec::new(
             "evicted",
@@ -147,16 +140,13 @@ impl Framework for KnownHosts {
         let settings = &site.node.settings;
         let has_work = site.is(Role::Worker) || site.owns_keys();
         let expiry = settings.duration("known_hosts.expiry");
-        let expiry = match site.node.role {
-            Role::Worker => workers_expiry(expiry),
-            _ => expiry,
-        };
+        let most = settings.size("known_hosts.max_hosts");
         has_work.then(|| Self {
             local_nets: LocalNets::of(settings, "known_hosts.local_nets"),
-            known: Recent::new(settings.size("known_hosts.max_hosts"), expiry),
-            most: settings.size("known_hosts.max_hosts"),
+            told: Recent::new(most, workers_expiry(expiry)),
+            logged: Logged::new(LOGGED, most, expiry, SWEEP),
+            most,
             expiry,
-            asked: HashMap::new(),
             role: site.node.role,
         })
     }
@@ -170,25 +160,30 @@ impl Framework for KnownHosts {
             declarations.on(Self::connection);
         } else {
             declarations.store(&KNOWN_HOSTS);
-            declarations.on(Self::host_seen);
+            let pool = PoolName::proxy();
+            declarations.keyed(pool, |seen: &HostSeen| seen.host, Self::host_seen);
             declarations.on(Self::known_host_add);
             declarations.zeek_stream::<KnownHost>("known_hosts", "Known::HOSTS_LOG");
         }
     }
 
-    fn done(&mut self, cx: &mut Context<'_>) {
-        // The store's answers come too late: better twice than never.
-        for record in std::mem::take(&mut self.asked).into_values() {
-            write(&record, cx);
+    fn pool_changed(&mut self, change: &PoolChange, _: &mut Context<'_>) {
+        if change.pool == PoolName::proxy() && self.role == Role::Worker {
+            // Muster's owners know; the next one of a key may be a Zeek process, or come after one.
+            self.told.retain(|host| {
+                let key = Key::from(host);
+                change.owner_before(&key) == change.owner_after(&key)
+            });
         }
     }
 
-    fn pool_changed(&mut self, change: &PoolChange, cx: &mut Context<'_>) {
-        if change.pool == PoolName::proxy() {
-            let role = self.role;
-            self.known
-                .retain(|host| still_holds(role, change, Key::from(host), cx));
-        }
+    fn keys_gained(&mut self, _: &PoolName, cx: &mut Context<'_>) {
+        self.logged.gained(cx);
+    }
+
+    fn timer(&mut self, _: u64, cx: &mut Context<'_>) {
+        let evicted = self.logged.sweep(cx);
+        cx.count("evicted", evicted);
     }
 }
 
@@ -198,74 +193,62 @@ impl KnownHosts {
             return;
         }
         for host in [connection.orig_h, connection.resp_h] {
-            if self.known.contains(&host, cx.now()) || !self.local_nets.contains(&host) {
+            if self.told.contains(&host, cx.now()) || !self.local_nets.contains(&host) {
                 continue;
             }
-            let Some(owner) = cx.topic_for_key(&PoolName::proxy(), host) else {
-                cx.count("unowned", 1);
-                continue;
-            };
-            let ts = connection.ts;
-            if cx.zeek_owns(&PoolName::proxy(), host) {
+            let (pool, ts) = (PoolName::proxy(), connection.ts);
+            if cx.zeek_owns(&pool, host)
+                && let Some(owner) = cx.topic_for_key(&pool, host)
+            {
                 let info = KnownHost { ts, host };
                 cx.publish(&owner, &KnownHostAdd { info }).checked(cx);
-            } else {
-                cx.publish(&owner, &HostSeen { ts, host }).checked(cx);
+            } else if !tell(ts, host, cx) {
+                continue;
             }
-            self.remember(host, cx);
-        }
-    }
-
-    fn host_seen(&mut self, seen: HostSeen, cx: &mut Context<'_>) {
-        let HostSeen { ts, host } = seen;
-        self.log(&KnownHost { ts, host }, cx);
-    }
-
-    fn known_host_add(&mut self, event: KnownHostAdd, cx: &mut Context<'_>) {
-        self.log(&event.info, cx);
-    }
-
-    fn log(&mut self, record: &KnownHost, cx: &mut Context<'_>) {
-        if self.known.contains(&record.host, cx.now()) {
-            return;
-        }
-        self.remember(record.host, cx);
-        let record = *record;
-        if !may_ask(cx.store(&KNOWN_HOSTS).size(), self.most, cx) {
-            return write(&record, cx);
-        }
-        self.asked.insert(record.host, record);
-        cx.store(&KNOWN_HOSTS)
-            .within(STORE_TIMEOUT)
-            .put_unique_for(&record.host, &true, self.expiry)
-            .then(move |this: &mut Self, cx, is_new| {
-                this.asked.remove(&record.host);
-                match is_new {
-                    Ok(true) => write(&record, cx),
-                    Ok(false) => cx.count("known_elsewhere", 1),
-                    Err(_) => {
-                        cx.count("store_silent", 1);
-                        write(&record, cx);
-                    }
-                }
-            });
-    }
-
-    fn remember(&mut self, host: Address, cx: &mut Context<'_>) {
-        let evicted = self.known.insert(host, cx.now());
-        if evicted > 0 {
+            let evicted = self.told.insert(host, cx.now());
             cx.count("evicted", evicted);
         }
     }
+
+    /// Zeek's workers tell the owner that they find, which is not always the one that handles keyed events.
+    fn known_host_add(&mut self, event: KnownHostAdd, cx: &mut Context<'_>) {
+        let KnownHost { ts, host } = event.info;
+        tell(ts, host, cx);
+    }
+
+    fn host_seen(&mut self, seen: HostSeen, cx: &mut KeyedContext<'_, '_, Address>) {
+        let HostSeen { ts, host } = seen;
+        if !self.logged.is_new(&true, cx) {
+            return;
+        }
+        let store = cx.store(&KNOWN_HOSTS);
+        let is_attached = store.is_attached();
+        if matches!(store.get(&host), Ok(Some(_))) {
+            cx.count("known_elsewhere", 1);
+            return;
+        }
+        cx.count("store_silent", u64::from(!is_attached));
+        if may_put(cx.store(&KNOWN_HOSTS).size(), self.most, cx) {
+            cx.store(&KNOWN_HOSTS)
+                .put_unique_for(&host, &true, self.expiry)
+                .count_failures(self);
+        }
+        cx.log("known_hosts", &KnownHost { ts, host }).checked(cx);
+        cx.count("hosts", 1);
+    }
 }
 
-fn write(record: &KnownHost, cx: &mut Context<'_>) {
-    cx.log("known_hosts", record).checked(cx);
-    cx.count("hosts", 1);
+/// Tells the owner of a host. Returns `false` if nobody can be told.
+fn tell(ts: Timestamp, host: Address, cx: &mut Context<'_>) -> bool {
+    let seen = HostSeen { ts, host };
+    let is_told = cx.publish_keyed(&PoolName::proxy(), host, &seen).is_ok();
+    cx.count("not_told", u64::from(!is_told));
+    is_told
 }
 
-/// Whether an owner asks a store that has `size` keys here: it must not grow beyond what all owners may remember.
-pub(crate) fn may_ask(size: usize, most: usize, cx: &Context<'_>) -> bool {
+/// Whether the owner of a store that has `size` keys here puts another one into it: it must not grow beyond what all owners may
+/// remember.
+pub(crate) fn may_put(size: usize, most: usize, cx: &Context<'_>) -> bool {
     let owners = cx.pool(&PoolName::proxy());
     let owners = owners.map_or(1, |pool| pool.living().count().max(1));
     size < most.saturating_mul(owners)

@@ -2,21 +2,24 @@
 
 #![allow(
     clippy::needless_pass_by_value,
-    reason = "a handler takes its event by value"
+    clippy::unused_self,
+    reason = "handlers are methods that take their event by value"
 )]
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use muster_cluster::node::{
-    Context, CounterSpec, Declarations, Framework, SettingChange, SharedStore, Site,
+    Context, CounterSpec, Declarations, Framework, KeyedContext, KeyedTable, SettingChange,
+    SharedStore, Site,
 };
 use muster_cluster::{Key, PoolChange, PoolName, Role, SettingSpec};
 use muster_data::{Address, Data, EnumValue, Port, Protocol, Record, Timestamp};
 
 use crate::checked::Checked;
-use crate::known_hosts::{STORE_TIMEOUT, came_about, may_ask, still_holds};
+use crate::known_hosts::{came_about, may_put};
 use crate::local_nets::{self, LocalNets};
+use crate::logged::Logged;
 use crate::recent::{A_DAY, Recent, workers_expiry};
 use crate::zeek::KnownServiceAdd;
 use crate::zeek_log::Connection;
@@ -26,7 +29,7 @@ use crate::zeek_log::Connection;
 pub const KNOWN_SERVICES: SharedStore<(Address, Port, String), bool> =
     SharedStore::new("zeek/known/services");
 
-/// A worker has seen a service for the first time since the service's owner last changed.
+/// A worker has seen services for the first time.
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
 #[record(name = "Muster::service_seen")]
 pub struct ServiceSeen {
@@ -36,9 +39,30 @@ pub struct ServiceSeen {
     pub host: Address,
     /// The port that it is offered at.
     pub port: Port,
-    /// What it is; empty if that is not known.
-    pub service: String,
+    /// What it is; an empty name, or none at all, if that is not known.
+    pub services: BTreeSet<String>,
 }
+
+/// Where services are offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Record)]
+#[record(name = "Muster::service_place")]
+struct Place {
+    host: Address,
+    port: Port,
+}
+
+impl From<Place> for Key {
+    /// Zeek's key of a service.
+    fn from(Place { host, port }: Place) -> Self {
+        Self::cat(&[Data::from(host), Data::from(port)])
+    }
+}
+
+/// What the owner of a place has logged, and until when it does not do so again.
+const LOGGED: KeyedTable<Place, String, Timestamp> = KeyedTable::new("known_services/logged");
+
+/// The timer by which what has ended is removed.
+const SWEEP: u64 = 1;
 
 /// A record of the stream `known_services`.
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
@@ -74,34 +98,17 @@ pub struct KnownService {
 #[derive(Debug)]
 pub struct KnownServices {
     local_nets: LocalNets,
-    /// What a worker has told, and what a data node has logged.
-    known: Recent<(Address, Port, Name)>,
+    /// What a worker has told.
+    told: Recent<(Place, Name)>,
+    /// What a data node has logged.
+    logged: Logged<Place, String>,
     most: usize,
     expiry: Duration,
-    /// The records whose services the store is asked about.
-    asked: HashMap<u64, Asked>,
-    next_asked: u64,
     role: Role,
-}
-
-/// A record whose services are not all known to be new or known.
-#[derive(Debug)]
-struct Asked {
-    record: KnownService,
-    /// The services that are new so far.
-    new: BTreeSet<String>,
-    /// Nothing is known of the service: the empty name among the new ones is not logged.
-    is_nameless: bool,
-    /// Those that the store has not answered for.
-    waiting: BTreeSet<String>,
 }
 
 /// The name of a service, by its hash.
 type Name = u64;
-
-fn key(host: Address, port: Port) -> Key {
-    Key::cat(&[Data::from(host), Data::from(port)])
-}
 
 impl Framework for KnownServices {
     const NAME: &'static str = "known_services";
@@ -130,16 +137,16 @@ impl Framework for KnownServices {
     const COUNTERS: &'static [CounterSpec] = &[
         CounterSpec::new("services", "Services that were logged, each by its owner."),
         CounterSpec::new(
-            "unowned",
-            "Services that were seen while no node owned keys, and were told to nobody. They are told when they are seen again; growth means that no data node is up.",
+            "not_told",
+            "Services that were told to nobody, as too many events waited for the owners of keys. They are told when they are seen again; growth means that no data node is up, or that there are too few.",
         ),
         CounterSpec::new(
             "known_elsewhere",
-            "Services that were not logged because the store had them, as after another owner or a Zeek node has logged them. Nothing is lost.",
+            "Services that were not logged because the store had them: a Zeek node has logged them, or a node of the cluster before all were restarted. Nothing is lost.",
         ),
         CounterSpec::new(
             "store_silent",
-            "Services whose owner got no answer of the store in time, and logged them all the same. Growth means that the primary of `zeek/known/services` is away or overloaded; services may be logged twice.",
+            "Services that were logged while the store could not be read. Growth means that the primary of `zeek/known/services` is away; what Zeek's nodes have logged may be logged twice.",
         ),
         CounterSpec::new(
             "evicted",
@@ -151,17 +158,13 @@ impl Framework for KnownServices {
         let settings = &site.node.settings;
         let has_work = site.is(Role::Worker) || site.owns_keys();
         let expiry = settings.duration("known_services.expiry");
-        let expiry = match site.node.role {
-            Role::Worker => workers_expiry(expiry),
-            _ => expiry,
-        };
+        let most = settings.size("known_services.max_services");
         has_work.then(|| Self {
             local_nets: LocalNets::of(settings, "known_services.local_nets"),
-            known: Recent::new(settings.size("known_services.max_services"), expiry),
-            most: settings.size("known_services.max_services"),
+            told: Recent::new(most, workers_expiry(expiry)),
+            logged: Logged::new(LOGGED, most, expiry, SWEEP),
+            most,
             expiry,
-            asked: HashMap::new(),
-            next_asked: 0,
             role: site.node.role,
         })
     }
@@ -175,26 +178,33 @@ impl Framework for KnownServices {
             declarations.on(Self::connection);
         } else {
             declarations.store(&KNOWN_SERVICES);
-            declarations.on(Self::service_seen);
+            let place = |seen: &ServiceSeen| Place {
+                host: seen.host,
+                port: seen.port,
+            };
+            declarations.keyed(PoolName::proxy(), place, Self::service_seen);
             declarations.on(Self::known_service_add);
             declarations.zeek_stream::<KnownService>("known_services", "Known::SERVICES_LOG");
         }
     }
 
-    fn done(&mut self, cx: &mut Context<'_>) {
-        // The store's answers come too late: better twice than never.
-        for (_, mut asked) in self.asked.drain() {
-            asked.new.append(&mut asked.waiting);
-            asked.log(cx);
+    fn pool_changed(&mut self, change: &PoolChange, _: &mut Context<'_>) {
+        if change.pool == PoolName::proxy() && self.role == Role::Worker {
+            // Muster's owners know; the next one of a key may be a Zeek process, or come after one.
+            self.told.retain(|(place, _)| {
+                let key = Key::from(*place);
+                change.owner_before(&key) == change.owner_after(&key)
+            });
         }
     }
 
-    fn pool_changed(&mut self, change: &PoolChange, cx: &mut Context<'_>) {
-        if change.pool == PoolName::proxy() {
-            let role = self.role;
-            self.known
-                .retain(|(host, port, _)| still_holds(role, change, key(*host, *port), cx));
-        }
+    fn keys_gained(&mut self, _: &PoolName, cx: &mut Context<'_>) {
+        self.logged.gained(cx);
+    }
+
+    fn timer(&mut self, _: u64, cx: &mut Context<'_>) {
+        let evicted = self.logged.sweep(cx);
+        cx.count("evicted", evicted);
     }
 }
 
@@ -205,130 +215,90 @@ impl KnownServices {
         if !has_ports || !is_offered(&connection) || !self.local_nets.contains(&host) {
             return;
         }
+        let place = Place { host, port };
         for service in services(connection.service.as_deref().unwrap_or_default()) {
-            let entry = (host, port, name(service));
-            if self.known.contains(&entry, cx.now()) {
+            let entry = (place, name(service));
+            if self.told.contains(&entry, cx.now()) {
                 continue;
             }
-            let Some(owner) = cx.topic_for_key(&PoolName::proxy(), key(host, port)) else {
-                cx.count("unowned", 1);
-                continue;
-            };
-            let ts = connection.ts;
-            let service = service.to_owned();
-            if cx.zeek_owns(&PoolName::proxy(), key(host, port)) {
-                let info = record(ts, host, port, [service].into());
+            let (pool, ts) = (PoolName::proxy(), connection.ts);
+            let services = BTreeSet::from([service.to_owned()]);
+            if cx.zeek_owns(&pool, place)
+                && let Some(owner) = cx.topic_for_key(&pool, place)
+            {
+                let info = record(ts, place, services);
                 cx.publish(&owner, &KnownServiceAdd { info }).checked(cx);
-            } else {
-                let seen = ServiceSeen {
-                    ts,
-                    host,
-                    port,
-                    service,
-                };
-                cx.publish(&owner, &seen).checked(cx);
+            } else if !tell(ts, place, services, cx) {
+                continue;
             }
-            self.remember(entry, cx);
+            let evicted = self.told.insert(entry, cx.now());
+            cx.count("evicted", evicted);
         }
     }
 
-    fn service_seen(&mut self, seen: ServiceSeen, cx: &mut Context<'_>) {
-        let entry = (seen.host, seen.port, name(&seen.service));
-        if self.known.contains(&entry, cx.now()) {
-            return;
-        }
-        self.remember(entry, cx);
-        let record = record(seen.ts, seen.host, seen.port, BTreeSet::new());
-        let is_nameless = seen.service.is_empty();
-        self.ask(record, [seen.service].into(), is_nameless, cx);
-    }
-
+    /// Zeek's workers tell the owner that they find, which is not always the one that handles keyed events.
     fn known_service_add(&mut self, event: KnownServiceAdd, cx: &mut Context<'_>) {
-        let mut info = event.info;
-        let (host, port, now) = (info.host, info.port_num, cx.now());
-        // A worker that saw a protocol and then that it was not sends none at all.
-        let names: Vec<Name> = match info.service.len() {
-            0 => vec![name("")],
-            _ => info.service.iter().map(|service| name(service)).collect(),
+        let info = event.info;
+        let place = Place {
+            host: info.host,
+            port: info.port_num,
         };
-        let known = &mut self.known;
-        let new = names.into_iter().map(|name| (host, port, name));
-        let new: Vec<_> = new.filter(|entry| !known.contains(entry, now)).collect();
-        if new.is_empty() {
-            return;
-        }
-        let mut services = std::mem::take(&mut info.service);
+        // A worker that saw a protocol and then that it was not sends none at all, and an empty name is one to Zeek.
+        tell(info.ts, place, info.service, cx);
+    }
+
+    fn service_seen(&mut self, seen: ServiceSeen, cx: &mut KeyedContext<'_, '_, Place>) {
+        let ServiceSeen {
+            ts,
+            host,
+            port,
+            mut services,
+        } = seen;
         let is_nameless = services.is_empty();
         if is_nameless {
             services.insert(String::new());
         }
-        services.retain(|service| new.contains(&(host, port, name(service))));
-        for entry in new {
-            self.remember(entry, cx);
-        }
-        self.ask(info, services, is_nameless, cx);
-    }
-
-    /// Logs the services of a record that the store does not know.
-    fn ask(
-        &mut self,
-        record: KnownService,
-        services: BTreeSet<String>,
-        is_nameless: bool,
-        cx: &mut Context<'_>,
-    ) {
-        let mut asked = Asked {
-            waiting: services.clone(),
-            record,
-            new: BTreeSet::new(),
-            is_nameless,
-        };
-        if !may_ask(cx.store(&KNOWN_SERVICES).size(), self.most, cx) {
-            asked.new = services;
-            return asked.log(cx);
-        }
-        let (host, port) = (asked.record.host, asked.record.port_num);
-        self.next_asked += 1;
-        let number = self.next_asked;
-        self.asked.insert(number, asked);
-        for service in services {
-            let told = service.clone();
-            cx.store(&KNOWN_SERVICES)
-                .within(STORE_TIMEOUT)
-                .put_unique_for(&(host, port, service), &true, self.expiry)
-                .then(move |this: &mut Self, cx, is_new| {
-                    let is_new = is_new.unwrap_or_else(|_| {
-                        cx.count("store_silent", 1);
-                        true
-                    });
-                    this.answered(number, told, is_new, cx);
-                });
-        }
-    }
-
-    fn answered(&mut self, number: u64, service: String, is_new: bool, cx: &mut Context<'_>) {
-        let Some(asked) = self.asked.get_mut(&number) else {
+        services.retain(|service| self.logged.is_new(service, cx));
+        let is_attached = cx.store(&KNOWN_SERVICES).is_attached();
+        services.retain(|service| {
+            let key = (host, port, service.clone());
+            let is_known = matches!(cx.store(&KNOWN_SERVICES).get(&key), Ok(Some(_)));
+            cx.count("known_elsewhere", u64::from(is_known));
+            !is_known
+        });
+        if services.is_empty() {
             return;
-        };
-        asked.waiting.remove(&service);
-        if is_new {
-            asked.new.insert(service);
-        } else {
-            cx.count("known_elsewhere", 1);
         }
-        if asked.waiting.is_empty()
-            && let Some(asked) = self.asked.remove(&number)
-        {
-            asked.log(cx);
+        for service in &services {
+            cx.count("store_silent", u64::from(!is_attached));
+            if may_put(cx.store(&KNOWN_SERVICES).size(), self.most, cx) {
+                let key = (host, port, service.clone());
+                cx.store(&KNOWN_SERVICES)
+                    .put_unique_for(&key, &true, self.expiry)
+                    .count_failures(self);
+            }
         }
+        cx.count("services", services.len() as u64);
+        if is_nameless {
+            services.clear();
+        }
+        let record = record(ts, Place { host, port }, services);
+        cx.log("known_services", &record).checked(cx);
     }
+}
 
-    fn remember(&mut self, entry: (Address, Port, Name), cx: &mut Context<'_>) {
-        let evicted = self.known.insert(entry, cx.now());
-        if evicted > 0 {
-            cx.count("evicted", evicted);
-        }
-    }
+/// Tells the owner of a place. Returns `false` if nobody can be told.
+fn tell(ts: Timestamp, place: Place, services: BTreeSet<String>, cx: &mut Context<'_>) -> bool {
+    let Place { host, port } = place;
+    let seen = ServiceSeen {
+        ts,
+        host,
+        port,
+        services,
+    };
+    let is_told = cx.publish_keyed(&PoolName::proxy(), place, &seen).is_ok();
+    cx.count("not_told", u64::from(!is_told));
+    is_told
 }
 
 /// Whether the responder of a row offers a service: by Zeek's rule where the row is of `conn`.
@@ -355,28 +325,13 @@ fn services(list: &str) -> Vec<&str> {
     services
 }
 
-impl Asked {
-    fn log(self, cx: &mut Context<'_>) {
-        if self.new.is_empty() {
-            return;
-        }
-        let count = self.new.len() as u64;
-        let mut record = self.record;
-        record.service = self.new;
-        if self.is_nameless {
-            record.service.clear();
-        }
-        cx.log("known_services", &record).checked(cx);
-        cx.count("services", count);
-    }
-}
-
-fn record(ts: Timestamp, host: Address, port_num: Port, service: BTreeSet<String>) -> KnownService {
+fn record(ts: Timestamp, place: Place, service: BTreeSet<String>) -> KnownService {
+    let Place { host, port } = place;
     KnownService {
         ts,
         host,
-        port_num,
-        port_proto: EnumValue::new(port_num.protocol.name()),
+        port_num: port,
+        port_proto: EnumValue::new(port.protocol.name()),
         service,
     }
 }

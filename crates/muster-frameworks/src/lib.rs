@@ -35,6 +35,7 @@ mod known_services;
 mod local_nets;
 pub mod log_files;
 pub mod log_input;
+mod logged;
 mod notice;
 mod probe;
 mod recent;

@@ -5,15 +5,16 @@
     reason = "a handler takes its event by value"
 )]
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
-use muster_cluster::node::{Context, CounterSpec, Declarations, Framework, SettingChange, Site};
-use muster_cluster::{Key, PoolChange, PoolName, Role, SettingSpec, SettingValue, Settings};
+use muster_cluster::node::{
+    Context, CounterSpec, Declarations, Framework, KeyedContext, KeyedTable, SettingChange, Site,
+};
+use muster_cluster::{PoolName, Role, SettingSpec, SettingValue, Settings};
 use muster_data::{Address, EnumValue, Port, Protocol, Record, Timespan, Timestamp};
 
 use crate::checked::Checked;
-use crate::known_hosts::still_holds;
 use crate::local_nets::{self, LocalNets};
 use crate::notice::Notice;
 use crate::seen::Seen;
@@ -31,10 +32,18 @@ const IGNORED_PORTS: &[u64] = &[
 /// Attacker, victim, port and beginning of the window.
 type Attempted = (Address, Address, Port, Timestamp);
 
-/// The timer by which new owners are told, how much at once and how often: 12,800 attempts a second.
-const TELL_HEIRS: u64 = 1;
-const TOLD_AT_ONCE: usize = 256;
-const TELL_EVERY: Duration = Duration::from_millis(20);
+/// What is counted of an attacker: the beginning of a window, and a port.
+type Counted = (Timestamp, Port);
+
+/// What the owner of an attacker has counted.
+const SCANS: KeyedTable<Address, Counted, Victims> = KeyedTable::new("scan/scans");
+
+/// Whom it has tried, by window and port.
+const VICTIMS: KeyedTable<Address, (Timestamp, Port, Address), bool> =
+    KeyedTable::new("scan/victims");
+
+/// The timer by which room is made.
+const MAKE_ROOM: u64 = 1;
 
 /// A worker has seen somebody try a port of a host for the first time in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Record)]
@@ -86,9 +95,8 @@ pub struct Scan {
 /// When all inputs have passed the window, it logs a [`Scan`] to the stream `scans` and forgets it;
 /// attempts that come later are counted as `late_rows`.
 ///
-/// When a key gets another owner, because its owner dies or comes back, the workers send the new owner what they sent
-/// the old one about windows that are still open, and the old one forgets it: a scan survives the death of the node
-/// that counts it.
+/// Attempts are [keyed events](Context::publish_keyed), and what is counted is in rows under the attacker's key: a second node has them, and
+/// goes on when the one that counts is gone. No attempt is lost or counted twice, and no scan is logged twice.
 ///
 /// What changes while the cluster runs (`muster config set scan.threshold 25`) counts from then on: windows that are open are judged by
 /// the new threshold, and what was a scan stays one. The length of windows does not change: all runs are to have the same.
@@ -102,14 +110,13 @@ pub struct ScanDetection {
     limits: Limits,
     /// What a worker has told: attacker, victim, port and beginning of the window.
     sent: Seen<Attempted>,
-    /// What a worker has to tell the new owners of keys.
-    to_tell: VecDeque<Attempted>,
     /// The window in words.
     span: String,
-    /// What a data node counts, the oldest window first.
-    scans: BTreeMap<(Timestamp, Address, Port), Victims>,
-    /// Victims in all scans.
+    /// The windows of a data node that begin before this are closed.
+    closed: Option<Timestamp>,
+    /// Victims in all scans that a data node counts, if no other one has taken over keys since it was counted.
     entries: usize,
+    makes_room: bool,
 }
 
 /// What may change while the cluster runs.
@@ -136,9 +143,11 @@ impl Limits {
     }
 }
 
-#[derive(Debug, Default)]
+/// How many hosts an attacker has tried.
+#[derive(Debug, Clone, Copy, Default, Record)]
+#[record(name = "Muster::scan_victims")]
 struct Victims {
-    hosts: HashSet<Address>,
+    hosts: u64,
     is_scan: bool,
     truncated: bool,
 }
@@ -200,12 +209,8 @@ impl Framework for ScanDetection {
             "Failed attempts to connect that workers sent to the owner of the attacker, each victim once in a window.",
         ),
         CounterSpec::new(
-            "attempts_sent_again",
-            "Attempts that were sent once more because the attacker's owner had changed in their window. They come with nodes that go or return.",
-        ),
-        CounterSpec::new(
-            "unowned",
-            "Attempts that were seen while no node owned keys, and were dropped. Growth means that no data node is up, and scans are missed.",
+            "not_sent",
+            "Attempts that were not sent to the owner of the attacker, as too many events waited for owners. Growth means that no data node is up, or that there are too few, and scans are missed.",
         ),
         CounterSpec::new(
             "late_rows",
@@ -227,23 +232,17 @@ impl Framework for ScanDetection {
         if self.role == Role::Worker {
             declarations.on(Self::connection);
         } else {
-            declarations.on(Self::attempt);
+            let pool = PoolName::proxy();
+            declarations.keyed(pool, |it: &ScanAttempt| it.attacker, Self::attempt);
             declarations.stream::<Scan>("scans");
         }
     }
 
-    fn pool_changed(&mut self, change: &PoolChange, cx: &mut Context<'_>) {
-        if change.pool != PoolName::proxy() {
-            return;
-        }
-        if self.role == Role::Worker {
-            self.note_heirs(change, cx);
-        } else {
-            self.scans.retain(|(_, attacker, _), victims| {
-                let holds = still_holds(Role::Proxy, change, Key::from(attacker), cx);
-                self.entries -= if holds { 0 } else { victims.hosts.len() };
-                holds
-            });
+    fn keys_gained(&mut self, _: &PoolName, cx: &mut Context<'_>) {
+        // Their windows may be closed already.
+        self.closed = None;
+        if let Some(closed) = cx.closed() {
+            self.watermark(closed, cx);
         }
     }
 
@@ -256,24 +255,25 @@ impl Framework for ScanDetection {
     }
 
     fn timer(&mut self, token: u64, cx: &mut Context<'_>) {
-        if token == TELL_HEIRS {
-            self.tell_heirs(cx);
+        if token == MAKE_ROOM {
+            self.make_room(cx);
         }
     }
 
     fn watermark(&mut self, closed: Timestamp, cx: &mut Context<'_>) {
-        while let Some(entry) = self.scans.first_entry() {
-            if entry.key().0 + self.window > closed {
-                break;
-            }
-            let (key, victims) = entry.remove_entry();
-            self.close(key, &victims, cx);
+        let end = self.window_of(closed);
+        if self.role == Role::Worker || self.closed.is_some_and(|before| before >= end) {
+            return;
         }
+        self.closed = Some(end);
+        let window = self.window;
+        self.close(cx, |(begin, _)| *begin + window <= closed);
     }
 
     fn done(&mut self, cx: &mut Context<'_>) {
-        while let Some((key, victims)) = self.scans.pop_first() {
-            self.close(key, &victims, cx);
+        // Another node goes on, as long as there is something to see.
+        if self.role != Role::Worker && !cx.has_open_inputs() {
+            self.close(cx, |_| true);
         }
     }
 }
@@ -286,10 +286,10 @@ impl ScanDetection {
             window: window.into(),
             limits: Limits::of(settings),
             sent: Seen::new(settings.size("scan.max_sent")),
-            to_tell: VecDeque::new(),
             span: SettingValue::Duration(window).to_string(),
-            scans: BTreeMap::new(),
+            closed: None,
             entries: 0,
+            makes_room: false,
         }
     }
 
@@ -316,53 +316,15 @@ impl ScanDetection {
         if self.sent.contains(&entry) {
             return;
         }
-        let Some(owner) = cx.topic_for_key(&PoolName::proxy(), attempt.attacker) else {
-            cx.count("unowned", 1);
+        let pool = PoolName::proxy();
+        if cx.publish_keyed(&pool, attempt.attacker, &attempt).is_err() {
+            cx.count("not_sent", 1);
             return;
-        };
-        cx.publish(&owner, &attempt).checked(cx);
+        }
         cx.count("attempts_sent", 1);
         let evicted = self.sent.insert(entry);
         if evicted > 0 {
             cx.count("evicted", evicted);
-        }
-    }
-
-    /// Notes for whom the owner has changed: the new one is to be told what the former one was told of
-    /// windows that are still open.
-    fn note_heirs(&mut self, change: &PoolChange, cx: &mut Context<'_>) {
-        let closed = cx.closed();
-        let window = self.window;
-        let moved = self.sent.iter().filter(|(attacker, _, _, begin)| {
-            let is_closed = closed.is_some_and(|closed| *begin + window <= closed);
-            !is_closed && !still_holds(Role::Worker, change, Key::from(attacker), cx)
-        });
-        let was_idle = self.to_tell.is_empty();
-        let waiting: HashSet<_> = self.to_tell.iter().copied().collect();
-        self.to_tell
-            .extend(moved.filter(|attempt| !waiting.contains(*attempt)));
-        if was_idle && !self.to_tell.is_empty() {
-            cx.schedule_mono(Duration::ZERO, TELL_HEIRS);
-        }
-    }
-
-    /// Tells a portion at a time: all at once would be more than the queues on the way hold.
-    fn tell_heirs(&mut self, cx: &mut Context<'_>) {
-        let portion = self.to_tell.len().min(TOLD_AT_ONCE);
-        for (attacker, victim, port, window) in self.to_tell.drain(..portion) {
-            if let Some(owner) = cx.topic_for_key(&PoolName::proxy(), attacker) {
-                let attempt = ScanAttempt {
-                    attacker,
-                    victim,
-                    port,
-                    ts: window,
-                };
-                cx.publish(&owner, &attempt).checked(cx);
-                cx.count("attempts_sent_again", 1);
-            }
-        }
-        if !self.to_tell.is_empty() {
-            cx.schedule_mono(TELL_EVERY, TELL_HEIRS);
         }
     }
 
@@ -382,8 +344,14 @@ impl ScanDetection {
 
     // --- on data nodes ----------------------------------------------------------------------------
 
-    fn attempt(&mut self, attempt: ScanAttempt, cx: &mut Context<'_>) {
-        let window = self.window_of(attempt.ts);
+    fn attempt(&mut self, attempt: ScanAttempt, cx: &mut KeyedContext<'_, '_, Address>) {
+        let ScanAttempt {
+            attacker,
+            victim,
+            port,
+            ts,
+        } = attempt;
+        let window = self.window_of(ts);
         if cx
             .closed()
             .is_some_and(|closed| window + self.window <= closed)
@@ -391,44 +359,48 @@ impl ScanDetection {
             cx.count("late_rows", 1);
             return;
         }
-        let key = (window, attempt.attacker, attempt.port);
-        let known = self.scans.get(&key);
-        if known.is_some_and(|victims| victims.hosts.contains(&attempt.victim)) {
+        let (counted, victim) = ((window, port), (window, port, victim));
+        if cx.row(&VICTIMS, &victim).is_some() {
             return;
         }
-        if self.entries >= self.limits.max_entries {
-            self.evict(cx);
-        }
-        let victims = self.scans.entry(key).or_default();
-        if victims.hosts.len() >= self.limits.max_victims {
-            victims.truncated = true;
+        let mut known = cx.row(&SCANS, &counted).unwrap_or_default();
+        let is_full = known.hosts >= self.limits.max_victims as u64;
+        if is_full || !cx.set(&VICTIMS, &victim, &true) {
+            if !known.truncated {
+                known.truncated = true;
+                cx.set(&SCANS, &counted, &known);
+            }
             return;
         }
-        victims.hosts.insert(attempt.victim);
+        known.hosts += 1;
         self.entries += 1;
-        if victims.hosts.len() >= self.limits.threshold && !victims.is_scan {
-            victims.is_scan = true;
-            self.notice_of(key).raise(cx);
+        if known.hosts >= self.limits.threshold as u64 && !known.is_scan {
+            known.is_scan = true;
+            self.notice_of(attacker, counted).raise(cx);
+        }
+        cx.set(&SCANS, &counted, &known);
+        if self.entries > self.limits.max_entries && !self.makes_room {
+            self.makes_room = true;
+            cx.schedule_mono(Duration::ZERO, MAKE_ROOM);
         }
     }
 
     /// The threshold is lower now: what has reached it in a window that is open is a scan.
     fn judge_anew(&mut self, cx: &mut Context<'_>) {
-        let threshold = self.limits.threshold;
-        let mut found = Vec::new();
-        for (key, victims) in &mut self.scans {
-            if victims.hosts.len() >= threshold && !victims.is_scan {
-                victims.is_scan = true;
-                found.push(*key);
+        let (pool, threshold) = (PoolName::proxy(), self.limits.threshold as u64);
+        for (attacker, counted, mut known) in cx.owned_rows(&pool, &SCANS) {
+            if known.hosts < threshold || known.is_scan {
+                continue;
             }
-        }
-        for key in found {
-            self.notice_of(key).raise(cx);
+            known.is_scan = true;
+            cx.with_key(&pool, &attacker, |cx| {
+                cx.set(&SCANS, &counted, &known);
+                self.notice_of(attacker, counted).raise(cx);
+            });
         }
     }
 
-    fn notice_of(&self, key: (Timestamp, Address, Port)) -> Notice {
-        let (ts, attacker, port) = key;
+    fn notice_of(&self, attacker: Address, (ts, port): Counted) -> Notice {
         let (threshold, span) = (self.limits.threshold, &self.span);
         let msg =
             format!("{attacker} scanned at least {threshold} hosts on port {port} within {span}");
@@ -436,69 +408,83 @@ impl ScanDetection {
             src: Some(attacker),
             p: Some(port),
             identifier: Some(format!("{attacker} {port}")),
-            // Once per window, should a key have had two owners in it.
+            // Once per window.
             suppress_for: Some(self.window),
             ..Notice::new(ts, ADDRESS_SCAN, msg)
         }
     }
 
-    /// Makes room, a sixteenth of it at once: drops what has not become a scan in the oldest window, or
-    /// else closes the first scan.
-    fn evict(&mut self, cx: &mut Context<'_>) {
-        let before = self.entries;
-        let target = self.limits.max_entries - (self.limits.max_entries / 16).max(1);
-        while self.entries > target {
-            let Some((&(oldest, ..), _)) = self.scans.first_key_value() else {
-                break;
-            };
-            let dropped: Vec<_> = self
-                .scans
-                .iter()
-                .take_while(|((window, ..), _)| *window == oldest)
-                .filter(|(_, victims)| !victims.is_scan)
-                .map(|(key, _)| *key)
-                .collect();
-            for key in &dropped {
-                if let Some(victims) = self.scans.remove(key) {
-                    self.entries -= victims.hosts.len();
-                }
-            }
-            if !dropped.is_empty() {
-                continue;
-            }
-            // Scans alone are left of it.
-            while self.entries > target
-                && let Some(first) = self.scans.first_entry()
-                && first.key().0 == oldest
-            {
-                let (key, mut victims) = first.remove_entry();
-                victims.truncated = true;
-                self.close(key, &victims, cx);
+    /// Logs and forgets what is counted in some windows.
+    fn close(&mut self, cx: &mut Context<'_>, is_over: impl Fn(&Counted) -> bool) {
+        let mut over: BTreeMap<Address, Vec<(Counted, Victims)>> = BTreeMap::new();
+        let mut entries = 0;
+        for (attacker, counted, known) in cx.owned_rows(&PoolName::proxy(), &SCANS) {
+            if is_over(&counted) {
+                over.entry(attacker).or_default().push((counted, known));
+            } else {
+                entries += usize::try_from(known.hosts).unwrap_or(usize::MAX);
             }
         }
-        cx.count("evicted", (before - self.entries) as u64);
+        self.entries = entries;
+        for (attacker, scans) in over {
+            self.end(attacker, &scans, cx);
+        }
     }
 
-    fn close(
-        &mut self,
-        (ts, attacker, port): (Timestamp, Address, Port),
-        victims: &Victims,
-        cx: &mut Context<'_>,
-    ) {
-        self.entries -= victims.hosts.len();
-        if !victims.is_scan {
+    /// Logs what are scans of an attacker, and forgets all of these.
+    fn end(&self, attacker: Address, ended: &[(Counted, Victims)], cx: &mut Context<'_>) {
+        let counted: BTreeSet<Counted> = ended.iter().map(|(counted, _)| *counted).collect();
+        cx.with_key(&PoolName::proxy(), &attacker, |cx| {
+            for (victim, _) in cx.rows(&VICTIMS) {
+                if counted.contains(&(victim.0, victim.1)) {
+                    cx.remove(&VICTIMS, &victim);
+                }
+            }
+            for ((ts, port), known) in ended {
+                cx.remove(&SCANS, &(*ts, *port));
+                if !known.is_scan {
+                    continue;
+                }
+                let scan = Scan {
+                    ts: *ts,
+                    window: self.window,
+                    attacker,
+                    port: *port,
+                    proto: EnumValue::new(port.protocol.name()),
+                    victims: known.hosts,
+                    truncated: known.truncated,
+                };
+                cx.log("scans", &scan).checked(cx);
+                cx.count("scans", 1);
+            }
+        });
+    }
+
+    /// Makes room, a sixteenth of it at once: drops what has not become a scan in the oldest window, or else closes scans, and so on
+    /// in the next one.
+    fn make_room(&mut self, cx: &mut Context<'_>) {
+        self.makes_room = false;
+        let mut rows = cx.owned_rows(&PoolName::proxy(), &SCANS);
+        let hosts = |known: &Victims| usize::try_from(known.hosts).unwrap_or(usize::MAX);
+        self.entries = rows.iter().map(|(.., known)| hosts(known)).sum();
+        if self.entries <= self.limits.max_entries {
             return;
         }
-        let scan = Scan {
-            ts,
-            window: self.window,
-            attacker,
-            port,
-            proto: EnumValue::new(port.protocol.name()),
-            victims: victims.hosts.len() as u64,
-            truncated: victims.truncated,
-        };
-        cx.log("scans", &scan).checked(cx);
-        cx.count("scans", 1);
+        let before = self.entries;
+        let target = self.limits.max_entries - (self.limits.max_entries / 16).max(1);
+        rows.sort_by_key(|(attacker, (ts, port), known)| (*ts, known.is_scan, *attacker, *port));
+        let mut over: BTreeMap<Address, Vec<(Counted, Victims)>> = BTreeMap::new();
+        for (attacker, counted, mut known) in rows {
+            if self.entries <= target {
+                break;
+            }
+            self.entries -= hosts(&known);
+            known.truncated = true;
+            over.entry(attacker).or_default().push((counted, known));
+        }
+        cx.count("evicted", (before - self.entries) as u64);
+        for (attacker, ended) in over {
+            self.end(attacker, &ended, cx);
+        }
     }
 }

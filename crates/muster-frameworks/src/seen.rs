@@ -38,11 +38,6 @@ impl<K: Copy + Eq + Hash> Seen<K> {
         }
         1
     }
-
-    /// The keys in the order of their coming.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &K> {
-        self.order.iter()
-    }
 }
 
 #[cfg(test)]

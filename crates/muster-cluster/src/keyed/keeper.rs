@@ -134,6 +134,8 @@ pub(crate) struct Keeper {
     held_bytes: usize,
     /// Events to handle.
     ready: VecDeque<(Receipt, KeyedEvent)>,
+    /// It owns keys that it did not own before.
+    has_gained: bool,
     /// Outputs that may leave.
     leaving: VecDeque<(u32, EventId, Departure)>,
     /// Digests that have had outputs since it was looked last.
@@ -177,6 +179,7 @@ impl Keeper {
             held: VecDeque::new(),
             held_bytes: 0,
             ready: VecDeque::new(),
+            has_gained: false,
             leaving: VecDeque::new(),
             with_outputs: BTreeSet::new(),
             forgotten: Vec::new(),
@@ -344,6 +347,11 @@ impl Keeper {
         }
     }
 
+    /// Returns `true` if this member owns keys that it did not own when it was asked last, and has what is known of them.
+    pub(crate) fn has_gained(&mut self) -> bool {
+        mem::take(&mut self.has_gained)
+    }
+
     /// Takes an output that may leave.
     pub(crate) fn take_output(&mut self) -> Option<Leaving> {
         // Others may have taken over from a member that may not act.
@@ -404,6 +412,13 @@ impl Keeper {
     /// Returns `true` if there may be outputs here.
     pub(crate) fn may_have_outputs(&self) -> bool {
         !self.with_outputs.is_empty()
+    }
+
+    /// Returns `true` if there are outputs of digests that this member owns.
+    pub(crate) fn owns_outputs(&self) -> bool {
+        let entries = self.with_outputs.iter();
+        let mut entries = entries.filter_map(|digest| self.entries.get(digest));
+        entries.any(|entry| entry.is_served && !entry.contents.outputs.is_empty())
     }
 
     /// Takes what is to be sent.

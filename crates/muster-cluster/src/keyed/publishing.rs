@@ -127,7 +127,13 @@ impl Publishing {
         self.bytes > MOST_BYTES / 2 || self.next - self.floor() > MOST_OPEN / 2
     }
 
-    fn floor(&self) -> u64 {
+    /// Returns the number of the next event.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.next
+    }
+
+    /// Returns the first number that is open.
+    pub(crate) fn floor(&self) -> u64 {
         self.open.keys().next().copied().unwrap_or(self.next)
     }
 

@@ -1,6 +1,6 @@
 //! How a node is built: its frameworks are created, and their declarations are collected.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use muster_wire::{EndpointId, Incarnation};
@@ -60,6 +60,7 @@ impl NodeLoop {
             ready: HashSet::new(),
             released: false,
             announced: BTreeMap::new(),
+            waiting_lows: VecDeque::new(),
             grace: Vec::new(),
             stopping: false,
             was_ready: false,

@@ -224,6 +224,11 @@ impl Context<'_> {
         self.core.windows.closed
     }
 
+    /// Returns `true` if an input of the cluster goes on: it has not ended, and its node is there, or is waited for.
+    pub fn has_open_inputs(&self) -> bool {
+        self.core.windows.watermarks.are_open()
+    }
+
     /// Monotonic time.
     pub fn now(&self) -> Mono {
         self.core.clock.now.mono

@@ -98,6 +98,12 @@ pub trait Framework: Sized + Send + 'static {
         let _ = (change, cx);
     }
 
+    /// This node owns keys of a pool that it did not own before, and has their rows: those of
+    /// [keyed events](Declarations::keyed). It is called once for all of them, and also when they turn out to have none.
+    fn keys_gained(&mut self, pool: &PoolName, cx: &mut Context<'_>) {
+        let _ = (pool, cx);
+    }
+
     /// A timer that was scheduled with `token` is due.
     fn timer(&mut self, token: u64, cx: &mut Context<'_>) {
         let _ = (token, cx);
@@ -453,6 +459,7 @@ pub(crate) enum Hook<'a> {
     NodeUp(&'a NodeLife),
     NodeDown(&'a NodeLife),
     PoolChanged(&'a PoolChange),
+    KeysGained(&'a PoolName),
     Ready(u64, &'a Result<(), ReadyError>),
     Timer(u64),
     Watermark(Timestamp),
@@ -469,6 +476,7 @@ impl Hook<'_> {
             Self::NodeUp(_) => "node_up",
             Self::NodeDown(_) => "node_down",
             Self::PoolChanged(_) => "pool_changed",
+            Self::KeysGained(_) => "keys_gained",
             Self::Ready(..) => "ready",
             Self::Timer(_) => "timer",
             Self::Watermark(_) => "watermark",
@@ -553,6 +561,7 @@ impl<F: Framework> Hosted for Host<F> {
             Hook::NodeUp(node) => framework.node_up(node, cx),
             Hook::NodeDown(node) => framework.node_down(node, cx),
             Hook::PoolChanged(change) => framework.pool_changed(change, cx),
+            Hook::KeysGained(pool) => framework.keys_gained(pool, cx),
             Hook::Ready(token, outcome) => framework.ready(token, outcome, cx),
             Hook::Timer(token) => framework.timer(token, cx),
             Hook::Watermark(closed) => framework.watermark(closed, cx),

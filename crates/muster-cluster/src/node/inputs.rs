@@ -6,6 +6,7 @@ use muster_wire::zeek::{EventRef, Metadata};
 use muster_wire::{Class, EndpointId, Incarnation, Topic};
 
 use super::framework::Hook;
+use super::keyed::KeyedMark;
 use super::{Effect, NodeLoop, Report, Severity};
 use crate::layout::{NodeName, Role};
 use crate::watermark::Watermarks;
@@ -26,6 +27,17 @@ pub(super) struct Ready {}
 
 /// Event time between two announcements of an input's watermark.
 const ANNOUNCE_EVERY_NANOS: i64 = 5_000_000_000;
+
+/// The lows of inputs that wait for keyed events. Beyond, only the last one of each input is kept.
+const MOST_WAITING: usize = 256;
+
+/// An input will bring nothing before an event time. It is told when the keyed events that it has brought are done.
+#[derive(Debug)]
+pub(super) struct WaitingLow {
+    input: String,
+    low: Timestamp,
+    before: KeyedMark,
+}
 
 impl NodeLoop {
     /// Starts the inputs when every node that this one is linked with is up, and has had all of its own up: what the
@@ -125,16 +137,38 @@ impl NodeLoop {
     }
 
     pub(super) fn input_low(&mut self, input: &str, low: Timestamp) {
-        let last = self.announced.get(input).copied();
+        let mut waiting = self.waiting_lows.iter().rev();
+        let last = waiting.find(|waiting| waiting.input == input);
+        let last = last.map(|waiting| waiting.low);
+        let last = last.or_else(|| self.announced.get(input).copied());
         let next = last.map_or(i64::MIN, |last| {
             last.as_nanos().saturating_add(ANNOUNCE_EVERY_NANOS)
         });
         if last == Some(Watermarks::END) || (low < Watermarks::END && low.as_nanos() < next) {
             return;
         }
-        self.announced.insert(input.to_owned(), low);
-        let topic = self.core.layout.topics().broadcast();
-        self.announce(&topic, input, low);
+        // The last one says what those before it say, a little later.
+        if self.waiting_lows.len() >= MOST_WAITING {
+            let same = self.waiting_lows.iter().rposition(|it| it.input == input);
+            same.and_then(|same| self.waiting_lows.remove(same));
+        }
+        let input = input.to_owned();
+        let before = self.core.keyed.mark();
+        self.waiting_lows
+            .push_back(WaitingLow { input, low, before });
+        self.release_lows();
+    }
+
+    /// Announces the lows before which everything is done. An owner of keys closes no window over an event that it has not handled.
+    pub(super) fn release_lows(&mut self) {
+        while let Some(first) = self.waiting_lows.front()
+            && self.core.keyed.has_done(&first.before)
+            && let Some(WaitingLow { input, low, .. }) = self.waiting_lows.pop_front()
+        {
+            let topic = self.core.layout.topics().broadcast();
+            self.announce(&topic, &input, low);
+            self.announced.insert(input, low);
+        }
     }
 
     /// Tells a node that came up what the others heard before.

@@ -16,6 +16,7 @@ pub use table::KeyedTable;
 
 use self::outputs::Outputs;
 use super::dispatch::{HandlerRef, call};
+use super::framework::Hook;
 use super::node_core::NodeCore;
 use super::stores::Continuation;
 use super::{NodeLoop, Severity, StoreAuthority, shape};
@@ -75,6 +76,10 @@ enum Number {
     Output(u64),
 }
 
+/// The events that were published before a point in time, and not done then: the next number of each pool.
+#[derive(Debug, Default)]
+pub(super) struct KeyedMark(Vec<(PoolName, u64)>);
+
 /// What a node has of keyed work in one pool.
 struct PoolWork {
     publishing: Publishing,
@@ -111,7 +116,29 @@ impl KeyedWork {
     /// Returns `true` if no event is open, and no output on its way.
     pub(super) fn is_done(&self) -> bool {
         let mut pools = self.pools.values();
-        self.outputs.len() == 0 && pools.all(|pool| pool.publishing.len() == 0)
+        self.outputs.len() == 0
+            && pools.all(|pool| {
+                let has_outputs = pool.keeper.as_ref().is_some_and(Keeper::owns_outputs);
+                !has_outputs && pool.publishing.len() == 0
+            })
+    }
+
+    /// What is published so far.
+    pub(super) fn mark(&self) -> KeyedMark {
+        let pools = self.pools.iter();
+        let open = pools.filter(|(_, pool)| pool.publishing.len() > 0);
+        KeyedMark(
+            open.map(|(name, pool)| (name.clone(), pool.publishing.next_number()))
+                .collect(),
+        )
+    }
+
+    /// Returns `true` if all that was published before a mark is done.
+    pub(super) fn has_done(&self, mark: &KeyedMark) -> bool {
+        mark.0.iter().all(|(name, next)| {
+            let pool = self.pools.get(name);
+            pool.is_none_or(|pool| pool.publishing.floor() >= *next)
+        })
     }
 
     /// Returns how many log records of handlers are on their way.
@@ -445,6 +472,14 @@ impl NodeLoop {
         self.core.let_outputs_go();
         self.core.take_keyed_steps();
         self.tell_published();
+        for name in &pools {
+            let pool = self.core.keyed.pools.get_mut(name);
+            let keeper = pool.and_then(|pool| pool.keeper.as_mut());
+            if keeper.is_some_and(Keeper::has_gained) {
+                self.hook_all(Hook::KeysGained(name));
+            }
+        }
+        self.release_lows();
     }
 
     /// Handles the events that are ready.

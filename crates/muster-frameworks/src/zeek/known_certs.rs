@@ -2,20 +2,52 @@
 
 #![allow(
     clippy::needless_pass_by_value,
-    reason = "a handler takes its event by value"
+    clippy::unused_self,
+    reason = "handlers are methods that take their event by value"
 )]
 
-use muster_cluster::node::{Context, CounterSpec, Declarations, Framework, Site};
-use muster_cluster::{Key, PoolChange, PoolName, Role, SettingSpec};
+use muster_cluster::node::{
+    Context, CounterSpec, Declarations, Framework, KeyedContext, KeyedTable, Site,
+};
+use muster_cluster::{Key, PoolName, SettingSpec};
 use muster_data::{Address, Data, Port, Record, Timestamp};
 
 use super::KnownCertAdd;
 use crate::checked::Checked;
-use crate::known_hosts::still_holds;
-use crate::recent::{A_DAY, Recent};
+use crate::logged::Logged;
+use crate::recent::A_DAY;
 
 /// Zeek's hashes are 40 digits. A longer one is not worth remembering.
 const LONGEST_HASH: usize = 128;
+
+/// What the owner of a certificate has logged, and until when it does not do so again.
+const LOGGED: KeyedTable<Cert, bool, Timestamp> = KeyedTable::new("known_certs/logged");
+
+/// The timer by which what has ended is removed.
+const SWEEP: u64 = 1;
+
+/// A certificate of a host, by its hash.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Record)]
+#[record(name = "Muster::cert")]
+struct Cert {
+    host: Address,
+    hash: String,
+}
+
+impl From<Cert> for Key {
+    /// Zeek's key of a certificate.
+    fn from(Cert { host, hash }: Cert) -> Self {
+        Self::cat(&[Data::from(host), Data::from(hash.as_str())])
+    }
+}
+
+/// A worker has seen a certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Record)]
+#[record(name = "Muster::cert_seen")]
+struct CertSeen {
+    info: KnownCert,
+    hash: String,
+}
 
 /// A record of the stream `known_certs`.
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
@@ -38,15 +70,12 @@ pub struct KnownCert {
 /// Logs every certificate of a host once a day.
 ///
 /// Only Zeek's workers see certificates. They send them to the data node that owns host and hash, which
-/// logs each pair to the stream `known_certs`. It remembers `known_certs.max_certs` pairs for
-/// `known_certs.expiry`; the oldest are forgotten first, and counted as `evicted`.
+/// passes them on as [keyed events](Context::publish_keyed); their owner logs each pair to the stream `known_certs`. It remembers
+/// `known_certs.max_certs` pairs for `known_certs.expiry`, and so does a second node; the oldest are forgotten first, and counted as
+/// `evicted`.
 #[derive(Debug)]
 pub struct KnownCerts {
-    known: Recent<(Address, Box<str>)>,
-}
-
-fn key(host: Address, hash: &str) -> Key {
-    Key::cat(&[Data::from(host), Data::from(hash)])
+    logged: Logged<Cert, bool>,
 }
 
 impl Framework for KnownCerts {
@@ -70,6 +99,10 @@ impl Framework for KnownCerts {
     const COUNTERS: &'static [CounterSpec] = &[
         CounterSpec::new("certs", "Certificates that were logged."),
         CounterSpec::new(
+            "not_told",
+            "Certificates that were told to nobody, as too many events waited for the owners of keys. Growth means that there are too few data nodes.",
+        ),
+        CounterSpec::new(
             "evicted",
             "Remembered certificates that were forgotten to make room, and may be logged again. Growth means that `known_certs.max_certs` is too small for the network.",
         ),
@@ -78,39 +111,53 @@ impl Framework for KnownCerts {
     fn create(site: &Site<'_>) -> Option<Self> {
         let settings = &site.node.settings;
         site.owns_keys().then(|| Self {
-            known: Recent::new(
+            logged: Logged::new(
+                LOGGED,
                 settings.size("known_certs.max_certs"),
                 settings.duration("known_certs.expiry"),
+                SWEEP,
             ),
         })
     }
 
     fn declare(&self, declarations: &mut Declarations<Self>) {
         declarations.on(Self::known_cert_add);
+        let cert = |seen: &CertSeen| Cert {
+            host: seen.info.host,
+            hash: seen.hash.clone(),
+        };
+        declarations.keyed(PoolName::proxy(), cert, Self::cert_seen);
         declarations.zeek_stream::<KnownCert>("known_certs", "Known::CERTS_LOG");
     }
 
-    fn pool_changed(&mut self, change: &PoolChange, cx: &mut Context<'_>) {
-        if change.pool == PoolName::proxy() {
-            let holds = |(host, hash): &(Address, Box<str>)| {
-                still_holds(Role::Proxy, change, key(*host, hash), cx)
-            };
-            self.known.retain(holds);
-        }
+    fn keys_gained(&mut self, _: &PoolName, cx: &mut Context<'_>) {
+        self.logged.gained(cx);
+    }
+
+    fn timer(&mut self, _: u64, cx: &mut Context<'_>) {
+        let evicted = self.logged.sweep(cx);
+        cx.count("evicted", evicted);
     }
 }
 
 impl KnownCerts {
     fn known_cert_add(&mut self, event: KnownCertAdd, cx: &mut Context<'_>) {
-        let entry = (event.info.host, event.hash.into_boxed_str());
-        if self.known.contains(&entry, cx.now()) {
-            return;
-        }
-        cx.log("known_certs", &event.info).checked(cx);
-        cx.count("certs", 1);
-        if entry.1.len() <= LONGEST_HASH {
-            let evicted = self.known.insert(entry, cx.now());
-            cx.count("evicted", evicted);
+        let KnownCertAdd { info, hash } = event;
+        let host = info.host;
+        let seen = CertSeen {
+            info,
+            hash: hash.clone(),
+        };
+        let cert = Cert { host, hash };
+        let is_told = cx.publish_keyed(&PoolName::proxy(), cert, &seen).is_ok();
+        cx.count("not_told", u64::from(!is_told));
+    }
+
+    fn cert_seen(&mut self, seen: CertSeen, cx: &mut KeyedContext<'_, '_, Cert>) {
+        let is_long = seen.hash.len() > LONGEST_HASH;
+        if is_long || self.logged.is_new(&true, cx) {
+            cx.log("known_certs", &seen.info).checked(cx);
+            cx.count("certs", 1);
         }
     }
 }

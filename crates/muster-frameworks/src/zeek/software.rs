@@ -2,15 +2,15 @@
 
 #![allow(
     clippy::needless_pass_by_value,
-    reason = "a handler takes its event by value"
+    clippy::unused_self,
+    reason = "handlers are methods that take their event by value"
 )]
 
-use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use muster_cluster::node::{
-    Context, CounterSpec, Declarations, Framework, SettingChange, SharedStore, Site,
+    Context, CounterSpec, Declarations, Framework, KeyedContext, KeyedTable, SettingChange,
+    SharedStore, Site,
 };
 use muster_cluster::{Key, PoolChange, PoolName, Role, SettingSpec};
 use muster_data::{Address, EnumValue, Port, Record, Timestamp};
@@ -18,8 +18,9 @@ use muster_data::{Address, EnumValue, Port, Record, Timestamp};
 use super::version::{self, Version};
 use crate::Notice;
 use crate::checked::Checked;
-use crate::known_hosts::{STORE_TIMEOUT, may_ask, still_holds};
+use crate::known_hosts::may_put;
 use crate::local_nets::{self, LocalNets};
+use crate::logged::{Logged, digest_of};
 use crate::recent::{A_DAY, Recent, workers_expiry};
 use crate::zeek_log::{Connection, NamedSoftware};
 
@@ -95,8 +96,8 @@ pub type SoftwareKey = (Address, EnumValue, Vec<u8>);
 pub const TRACKED: SharedStore<SoftwareKey, Vec<u8>> =
     SharedStore::new("software/tracked").persistent();
 
-/// The store of versions that have been logged, by software and version, with a TTL: an owner that takes over a host
-/// does not log them again.
+/// The store of versions that have been logged, by software and version, with a TTL: after a restart of the whole cluster
+/// they are not logged again, if it is kept on disk.
 pub const KNOWN_SOFTWARE: SharedStore<(SoftwareKey, Vec<u8>), bool> =
     SharedStore::new("software/known");
 
@@ -104,12 +105,12 @@ pub const KNOWN_SOFTWARE: SharedStore<(SoftwareKey, Vec<u8>), bool> =
 /// has changed.
 ///
 /// A worker takes the software that the rows of its logs name ([`Connection::software`]), and sends what is new to it
-/// to the data node that owns the host. Zeek's workers do that with the same event ([`SoftwareNew`]), so both are
-/// handled alike. The owner parses the version text, if the worker did not, and logs the software to the stream
+/// to the data node that owns the host, as [keyed events](Context::publish_keyed). Zeek's workers send the same event ([`SoftwareNew`]) to
+/// the owner that they find, which passes it on, so both are handled alike. The owner parses the version text, if the worker did not, and logs the software to the stream
 /// `software` if host, kind, name and version are new, or if it is to be logged in any case. Both remember
 /// `software.max_versions` of them for `software.expiry`; the oldest are forgotten first, and counted as `evicted`.
-/// What was logged is kept in a store as well ([`KNOWN_SOFTWARE`]), so that no new owner logs what a dead owner has
-/// logged.
+/// What was logged is in rows that a second node has as well, so that no new owner logs what a dead owner has
+/// logged, and in a store ([`KNOWN_SOFTWARE`]).
 ///
 /// The version seen last is in a store of its own ([`TRACKED`]), so that a change is noticed whichever node owns the
 /// host then, and after a restart of the cluster. The setting `software.changes_of` says whose changes raise
@@ -121,19 +122,22 @@ pub const KNOWN_SOFTWARE: SharedStore<(SoftwareKey, Vec<u8>), bool> =
 #[derive(Debug)]
 pub struct Software {
     local_nets: LocalNets,
-    /// What a worker has told, and what a data node has logged.
-    known: Recent<Entry>,
+    /// What a worker has told.
+    told: Recent<(Address, Text)>,
+    /// What a data node has logged.
+    logged: Logged<Address, Text>,
     /// Kinds of software, or parts of their names.
     changes_of: Vec<String>,
     most: usize,
     expiry: Duration,
-    /// What the store is asked about.
-    asked: HashMap<Entry, Sighting>,
     role: Role,
 }
 
-/// Host and kind; for a data node the name as well; the version.
-type Entry = (Address, Text, Text, Text);
+/// Kind, name and version that were logged of a host, by their hash, and until when they are not logged again.
+const LOGGED: KeyedTable<Address, Text, Timestamp> = KeyedTable::new("software/logged");
+
+/// The timer by which what has ended is removed.
+const SWEEP: u64 = 1;
 
 /// Software that may be new, and the version that its change is told by.
 #[derive(Debug, Clone)]
@@ -190,16 +194,16 @@ impl Framework for Software {
             "What Zeek's workers told of software without a version, which no worker does, and was dropped. Growth means that a node runs another version of Zeek's script.",
         ),
         CounterSpec::new(
-            "unowned",
-            "Software that was seen while no node owned keys, and was told to nobody. It is told when it is seen again; growth means that no data node is up.",
+            "not_told",
+            "Software that was told to nobody, as too many events waited for the owners of keys. It is told when it is seen again; growth means that no data node is up, or that there are too few.",
         ),
         CounterSpec::new(
             "known_elsewhere",
-            "Software that was not logged because the store had it, as after another owner or a Zeek node has logged it. Nothing is lost.",
+            "Software that was not logged because the store had it: it was logged before the whole cluster was restarted. Nothing is lost.",
         ),
         CounterSpec::new(
             "store_silent",
-            "Software whose owner got no answer of the store in time, and logged it all the same. Growth means that the primary of `software/known` is away or overloaded; software may be logged twice.",
+            "Software that was logged while the store could not be read. Growth means that the primary of `software/known` is away; software may be logged twice.",
         ),
         CounterSpec::new(
             "untracked",
@@ -215,17 +219,14 @@ impl Framework for Software {
         let settings = &site.node.settings;
         let has_work = site.is(Role::Worker) || site.owns_keys();
         let expiry = settings.duration("software.expiry");
-        let expiry = match site.node.role {
-            Role::Worker => workers_expiry(expiry),
-            _ => expiry,
-        };
+        let most = settings.size("software.max_versions");
         has_work.then(|| Self {
             local_nets: LocalNets::of(settings, "software.local_nets"),
-            known: Recent::new(settings.size("software.max_versions"), expiry),
+            told: Recent::new(most, workers_expiry(expiry)),
+            logged: Logged::new(LOGGED, most, expiry, SWEEP),
             changes_of: settings.text_list("software.changes_of").to_vec(),
-            most: settings.size("software.max_versions"),
+            most,
             expiry,
-            asked: HashMap::new(),
             role: site.node.role,
         })
     }
@@ -242,23 +243,29 @@ impl Framework for Software {
             declarations.store(&TRACKED);
             declarations.store(&KNOWN_SOFTWARE);
             declarations.on(Self::software_new);
+            let pool = PoolName::proxy();
+            declarations.keyed(pool, |new: &SoftwareNew| new.info.host, Self::software_seen);
             declarations.zeek_stream::<SoftwareRecord>("software", "Software::LOG");
         }
     }
 
-    fn done(&mut self, cx: &mut Context<'_>) {
-        // The store's answers come too late: better twice than never.
-        for sighting in std::mem::take(&mut self.asked).into_values() {
-            write(&sighting.record, cx);
+    fn pool_changed(&mut self, change: &PoolChange, _: &mut Context<'_>) {
+        if change.pool == PoolName::proxy() && self.role == Role::Worker {
+            // Muster's owners know; the next one of a key may be a Zeek process, or come after one.
+            self.told.retain(|(host, _)| {
+                let key = Key::from(host);
+                change.owner_before(&key) == change.owner_after(&key)
+            });
         }
     }
 
-    fn pool_changed(&mut self, change: &PoolChange, cx: &mut Context<'_>) {
-        if change.pool == PoolName::proxy() {
-            let role = self.role;
-            self.known
-                .retain(|(host, ..)| still_holds(role, change, Key::from(host), cx));
-        }
+    fn keys_gained(&mut self, _: &PoolName, cx: &mut Context<'_>) {
+        self.logged.gained(cx);
+    }
+
+    fn timer(&mut self, _: u64, cx: &mut Context<'_>) {
+        let evicted = self.logged.sweep(cx);
+        cx.count("evicted", evicted);
     }
 }
 
@@ -277,14 +284,13 @@ impl Software {
             kind,
             text,
         } = named;
-        let entry = (host, hash(&kind), hash(&port), hash(&text));
-        if self.known.contains(&entry, cx.now()) || !self.local_nets.contains(&host) {
+        let port_text = port.map(|port| port.to_string()).unwrap_or_default();
+        let kind_text = kind.to_string();
+        let parts = [kind_text.as_bytes(), port_text.as_bytes(), &text];
+        let entry = (host, digest_of(&parts));
+        if self.told.contains(&entry, cx.now()) || !self.local_nets.contains(&host) {
             return;
         }
-        let Some(owner) = cx.topic_for_key(&PoolName::proxy(), host) else {
-            cx.count("unowned", 1);
-            return;
-        };
         let info = SoftwareInfo {
             ts: Some(ts),
             host,
@@ -295,63 +301,57 @@ impl Software {
             unparsed_version: Some(text),
             force_log: false,
         };
-        cx.publish(&owner, &SoftwareNew { info }).checked(cx);
-        self.remember(entry, cx);
+        let (pool, new) = (PoolName::proxy(), SoftwareNew { info });
+        if cx.zeek_owns(&pool, host)
+            && let Some(owner) = cx.topic_for_key(&pool, host)
+        {
+            cx.publish(&owner, &new).checked(cx);
+        } else if !tell(&new, cx) {
+            return;
+        }
+        let evicted = self.told.insert(entry, cx.now());
+        cx.count("evicted", evicted);
     }
 
+    /// Zeek's workers tell the owner that they find, which is not always the one that handles keyed events.
     fn software_new(&mut self, event: SoftwareNew, cx: &mut Context<'_>) {
+        tell(&event, cx);
+    }
+
+    fn software_seen(&mut self, event: SoftwareNew, cx: &mut KeyedContext<'_, '_, Address>) {
         let must_log = event.info.force_log;
         let Some(sighting) = sighting(event.info) else {
             // No worker sends such a thing.
             cx.count("without_version", 1);
             return;
         };
-        let record = &sighting.record;
-        let entry = (
-            record.host,
-            hash(&record.software_type),
-            hash(&record.name),
-            hash(&sighting.version),
-        );
-        if self.known.contains(&entry, cx.now()) {
-            if must_log {
-                write(record, cx);
-            }
-            return;
+        let is_new = self.logged.is_new(&sighting.digest(), cx);
+        if is_new {
+            self.track(&sighting, cx);
         }
-        self.remember(entry, cx);
-        self.track(&sighting, cx);
-        let may_ask = may_ask(cx.store(&KNOWN_SOFTWARE).size(), self.most, cx);
-        if must_log || !may_ask {
-            write(record, cx);
-        }
-        if may_ask {
-            self.ask(entry, sighting, must_log, cx);
+        let is_logged = must_log || (is_new && self.is_unknown(&sighting, cx));
+        if is_logged {
+            cx.log("software", &sighting.record).checked(cx);
+            cx.count("software", 1);
         }
     }
 
-    /// Tells the store of software, and logs it if the store does not know it and it has not been logged yet.
-    fn ask(&mut self, entry: Entry, sighting: Sighting, is_logged: bool, cx: &mut Context<'_>) {
+    /// Returns `true` if the store does not know a version. From then on it does.
+    fn is_unknown(&self, sighting: &Sighting, cx: &mut Context<'_>) -> bool {
         let key = (sighting.key(), sighting.version.clone());
-        if !is_logged {
-            self.asked.insert(entry, sighting);
+        let store = cx.store(&KNOWN_SOFTWARE);
+        let is_attached = store.is_attached();
+        if matches!(store.get(&key), Ok(Some(_))) {
+            cx.count("known_elsewhere", 1);
+            return false;
         }
-        cx.store(&KNOWN_SOFTWARE)
-            .within(STORE_TIMEOUT)
-            .put_unique_for(&key, &true, self.expiry)
-            .then(move |this: &mut Self, cx, is_new| {
-                let Some(sighting) = this.asked.remove(&entry) else {
-                    return;
-                };
-                match is_new {
-                    Ok(true) => write(&sighting.record, cx),
-                    Ok(false) => cx.count("known_elsewhere", 1),
-                    Err(_) => {
-                        cx.count("store_silent", 1);
-                        write(&sighting.record, cx);
-                    }
-                }
-            });
+        cx.count("store_silent", u64::from(!is_attached));
+        if may_put(cx.store(&KNOWN_SOFTWARE).size(), self.most, cx) {
+            cx.store(&KNOWN_SOFTWARE)
+                .put_unique_for(&key, &true, self.expiry)
+                .count_failures(self);
+        }
+        true
     }
 
     /// Compares a version with the one that was seen last, and puts it in its place.
@@ -361,7 +361,7 @@ impl Software {
         let kind = record.software_type.to_string();
         let is_wanted = self.changes_of.iter().any(|part| kind.contains(part));
         let before = cx.store(&TRACKED).get(&key).ok().flatten();
-        let is_full = before.is_none() && !may_ask(cx.store(&TRACKED).size(), self.most, cx);
+        let is_full = before.is_none() && !may_put(cx.store(&TRACKED).size(), self.most, cx);
         if is_full {
             cx.count("untracked", 1);
             return;
@@ -386,16 +386,22 @@ impl Software {
         }
         cx.store(&TRACKED).put(&key, version).count_failures(self);
     }
+}
 
-    fn remember(&mut self, entry: Entry, cx: &mut Context<'_>) {
-        let evicted = self.known.insert(entry, cx.now());
-        if evicted > 0 {
-            cx.count("evicted", evicted);
-        }
-    }
+/// Tells the owner of a host. Returns `false` if nobody can be told.
+fn tell(new: &SoftwareNew, cx: &mut Context<'_>) -> bool {
+    let published = cx.publish_keyed(&PoolName::proxy(), new.info.host, new);
+    let is_told = published.is_ok();
+    cx.count("not_told", u64::from(!is_told));
+    is_told
 }
 
 impl Sighting {
+    fn digest(&self) -> Text {
+        let (_, kind, name) = self.key();
+        digest_of(&[kind.to_string().as_bytes(), &name, &self.version])
+    }
+
     fn key(&self) -> SoftwareKey {
         let record = &self.record;
         let name = record.name.clone().unwrap_or_default();
@@ -450,16 +456,4 @@ fn sighting(info: SoftwareInfo) -> Option<Sighting> {
         record,
         version: text,
     })
-}
-
-fn write(record: &SoftwareRecord, cx: &mut Context<'_>) {
-    cx.log("software", record).checked(cx);
-    cx.count("software", 1);
-}
-
-/// 64 bits of `SipHash`.
-fn hash(value: &impl Hash) -> Text {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
 }

@@ -265,6 +265,7 @@ impl Keeper {
             && (is_bold || have_all(&self.phase.offered, self))
         {
             self.phase.progress = Progress::Serving;
+            self.has_gained = true;
             self.serve(mine);
         }
         if self.phase.progress == Progress::Serving && self.lanes.values().all(Lane::has_all_copies)
