@@ -212,6 +212,11 @@ impl Layout {
             .min_by(|one, other| one.name.cmp(&other.name))
     }
 
+    /// Returns `true` if there is more than one manager: one is active, and others take over from it.
+    pub fn has_several_managers(&self) -> bool {
+        self.with_role(Role::Manager).nth(1).is_some()
+    }
+
     /// Returns `true` if the manager takes the logs because there is no logger (Zeek's `Cluster::manager_is_logger`).
     pub fn manager_is_logger(&self) -> bool {
         self.with_role(Role::Logger).next().is_none()
@@ -230,10 +235,7 @@ impl Layout {
             Role::Proxy => self.manager_is_proxy(),
             Role::Manager | Role::Worker => false,
         };
-        let is_manager = self
-            .manager()
-            .is_some_and(|manager| manager.name == node.name);
-        node.role == role || (stands_in && is_manager)
+        node.role == role || (stands_in && node.role == Role::Manager)
     }
 
     /// Returns `true` if the node takes the cluster's logs and writes them.

@@ -12,6 +12,7 @@ mod context;
 mod coordination;
 mod counts;
 mod dispatch;
+mod duties;
 mod event;
 mod facts;
 mod feeds;
@@ -25,6 +26,7 @@ mod log_intake;
 mod log_shipping;
 mod log_spool;
 mod logs;
+mod manager_topic;
 mod members;
 mod node_core;
 mod question;
@@ -256,6 +258,7 @@ impl NodeLoop {
             self.core.waits.next_deadline(self.core.clock.now.mono),
             self.core.requests.next_deadline(self.core.clock.now.mono),
             self.core.keyed.next_deadline(self.core.clock.now.mono),
+            self.core.manager_topic.next_deadline(),
             self.core.sources.next_deadline(self.core.clock.now.mono),
             self.followers.next_deadline(self.core.clock.now.mono),
         ]
@@ -272,6 +275,10 @@ impl NodeLoop {
             Input::Message { from, payload } => {
                 self.core.counts.events_in += 1;
                 self.message(from, payload);
+            }
+            Input::ForManager { from, payload } => {
+                self.core.counts.events_in += 1;
+                self.for_manager(from, payload);
             }
             Input::Raise(payload) => {
                 self.core.counts.events_local += 1;
@@ -482,6 +489,7 @@ impl NodeLoop {
         self.run_local();
         // What comes of it may be an event for a key of this node.
         self.look_at_keyed();
+        self.look_at_manager_topic();
         self.run_local();
     }
 }

@@ -250,20 +250,23 @@ impl PoolChange {
 /// Fills the pools of a layout, sorted by topic, as Zeek does at its start: exclusive pools take
 /// their share of the nodes of their type first, the others go round over what is left.
 ///
-/// Beyond Zeek: without a proxy the manager stands in; a pool that nodes name in their `pools` takes only those, and the turn of the other
+/// Beyond Zeek: there is a pool of managers, and without a proxy they stand in; a pool that nodes name in their `pools` takes only those, and the turn of the other
 /// pools does not move; exclusive ones of that kind choose first.
 pub(crate) fn assign(layout: &Layout) -> Vec<Assigned> {
     let mut eligible = HashMap::new();
-    for role in [Role::Logger, Role::Proxy, Role::Worker] {
+    for role in Role::ALL {
         let mut names: Vec<_> = layout
             .with_role(role)
             .map(|node| node.name.clone())
             .collect();
         names.sort();
-        let manager = layout
-            .manager()
-            .filter(|manager| layout.serves_as(manager, role));
-        names.extend(manager.map(|manager| manager.name.clone()));
+        if role != Role::Manager {
+            let managers = layout.with_role(Role::Manager);
+            let stand_in = managers.filter(|manager| layout.serves_as(manager, role));
+            let mut stand_in: Vec<_> = stand_in.map(|manager| manager.name.clone()).collect();
+            stand_in.sort();
+            names.append(&mut stand_in);
+        }
         eligible.insert(role, Turn { names, next: 0 });
     }
     let named = |pool: &PoolSpec, name: &NodeName| {

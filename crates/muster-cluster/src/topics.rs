@@ -132,6 +132,8 @@ impl Topics {
         topics.extend(
             pools::assign(layout)
                 .iter()
+                // Nobody publishes to all managers but by their role.
+                .filter(|assigned| assigned.pool != PoolName::manager())
                 .filter(|assigned| {
                     assigned
                         .members

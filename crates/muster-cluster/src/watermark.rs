@@ -129,10 +129,10 @@ impl Watermarks {
         })
     }
 
-    /// Returns `true` if an input that has not ended is there, or is expected to come.
+    /// Returns `true` if a living node has an input that has not ended.
     pub fn are_open(&self) -> bool {
         let mut lows = self.nodes.values().flat_map(|node| node.inputs.values());
-        !self.expected.is_empty() || lows.any(|low| *low < Self::END)
+        lows.any(|low| *low < Self::END)
     }
 
     /// Returns the minimum over the living inputs: everything before it has been seen. `None` while an expected node

@@ -160,7 +160,7 @@ fn an_exclusive_pool_keeps_its_nodes() {
     ));
     assert_eq!(
         members(&layout),
-        "logger: manager\nmy_pool: proxy-2\nproxy: proxy-1\nworker: \n"
+        "logger: manager\nmanager: manager\nmy_pool: proxy-2\nproxy: proxy-1\nworker: \n"
     );
 }
 

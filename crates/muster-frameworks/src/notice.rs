@@ -1,15 +1,23 @@
 //! Notices: findings that somebody should look at.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
-use muster_cluster::node::{Context, CounterSpec, Declarations, Framework, SettingChange, Site};
-use muster_cluster::{Role, SettingSpec};
+use muster_cluster::node::{
+    Context, CounterSpec, Declarations, Framework, KeyedContext, KeyedTable, SettingChange, Site,
+};
+use muster_cluster::{PoolName, Role, SettingSpec};
 use muster_data::{Address, EnumValue, Port, Record, Timespan, Timestamp};
 use muster_wire::Class;
 
 use crate::checked::Checked;
 
-/// A finding that somebody should look at. Any node can raise it; the manager logs it.
+/// What was logged of a kind and identifier: its time, and until when it suppresses others.
+const LOGGED: KeyedTable<String, Timestamp, Timestamp> = KeyedTable::new("notice/logged");
+
+/// The timer by which room is made.
+const MAKE_ROOM: u64 = 1;
+
+/// A finding that somebody should look at. Any node can raise it; a manager logs it.
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
 #[record(name = "Muster::notice")]
 pub struct Notice {
@@ -50,15 +58,31 @@ impl Notice {
     /// The counter that [`Notice::raise`] adds to, for the framework that raises the notice.
     pub const RAISED: CounterSpec = CounterSpec::new(
         "notices_raised",
-        "Notices that the framework raised, those among them that the manager suppressed.",
+        "Notices that the framework raised, those among them that a manager suppressed.",
     );
 
-    /// Sends the notice to the manager, ahead of ordinary events.
+    /// Sends the notice to the manager that has its kind and identifier. It is logged there once, or suppressed, whoever dies
+    /// meanwhile; one that is raised by the [handler of a keyed event](Declarations::keyed) is not lost with its node either.
     pub fn raise(&self, cx: &mut Context<'_>) {
-        let manager = cx.topic_for_manager();
-        cx.publish_as(Class::Interactive, &manager, self)
-            .checked(cx);
+        let (managers, key) = (PoolName::manager(), self.key());
+        if cx.zeek_owns(&managers, key.as_str()) {
+            // It has no use for it, which is counted and told.
+            let manager = cx.topic_for_manager();
+            cx.publish_as(Class::Interactive, &manager, self)
+                .checked(cx);
+        } else {
+            let published = cx.publish_keyed(&managers, key, self);
+            published.map(drop).checked(cx);
+        }
         cx.count_described(Self::RAISED, 1);
+    }
+
+    /// What one manager suppresses has one key.
+    fn key(&self) -> String {
+        match &self.identifier {
+            Some(identifier) => format!("{} {identifier}", self.note),
+            None => self.note.to_string(),
+        }
     }
 }
 
@@ -82,23 +106,24 @@ pub struct NoticeRecord {
     pub suppress_for: Timespan,
 }
 
-/// Logs notices on the manager to the stream `notice`, each only once in a while.
+/// Logs notices on managers to the stream `notice`, each only once in a while.
 ///
 /// A notice is suppressed if one of the same kind and identifier was logged for an event time less than `suppress_for`
 /// away, before or after: of notices that are close together, the one that arrives first is logged. At most
-/// `notice.max_remembered` are remembered. Counts: `notices`, `suppressed` and `evicted`, those forgotten to make
+/// `notice.max_remembered` are remembered by a manager. Counts: `notices`, `suppressed` and `evicted`, those forgotten to make
 /// room.
+///
+/// Where there are several managers, each kind and identifier belongs to one of them, and another one remembers what was logged as well.
 #[derive(Debug)]
 pub struct Notices {
     suppress: Timespan,
     max_remembered: usize,
-    /// What was logged, and until when it suppresses.
-    logged: BTreeMap<Logged, Timestamp>,
-    order: VecDeque<Logged>,
+    /// How many are remembered, at least if no other manager has taken over since it was counted.
+    remembered: usize,
+    makes_room: bool,
+    /// Up to when it was looked for what suppresses nothing any more.
+    swept: Option<Timestamp>,
 }
-
-/// Kind, identifier and time.
-type Logged = (EnumValue, String, Timestamp);
 
 impl Framework for Notices {
     const NAME: &'static str = "notice";
@@ -106,7 +131,7 @@ impl Framework for Notices {
     const SETTINGS: &'static [SettingSpec] = &[
         SettingSpec::duration(
             "notice.suppress",
-            std::time::Duration::from_secs(3600),
+            Duration::from_secs(3600),
             "span of event time in which a notice is not repeated",
         )
         .live(),
@@ -136,13 +161,15 @@ impl Framework for Notices {
         site.is(Role::Manager).then(|| Self {
             suppress: settings.duration("notice.suppress").into(),
             max_remembered: settings.size("notice.max_remembered"),
-            logged: BTreeMap::new(),
-            order: VecDeque::new(),
+            remembered: 0,
+            makes_room: false,
+            swept: None,
         })
     }
 
     fn declare(&self, declarations: &mut Declarations<Self>) {
-        declarations.on(Self::notice);
+        declarations.on(Self::published);
+        declarations.keyed(PoolName::manager(), Notice::key, Self::notice);
         declarations.stream::<NoticeRecord>("notice");
     }
 
@@ -151,23 +178,57 @@ impl Framework for Notices {
         self.max_remembered = cx.settings().size("notice.max_remembered");
     }
 
-    fn watermark(&mut self, closed: Timestamp, _cx: &mut Context<'_>) {
-        self.logged.retain(|_, until| *until > closed);
-        let logged = &self.logged;
-        self.order.retain(|key| logged.contains_key(key));
+    fn watermark(&mut self, closed: Timestamp, cx: &mut Context<'_>) {
+        // Not at every step: it looks at all that is remembered.
+        let step = Timespan::from_nanos(self.suppress.as_nanos() / 16);
+        if self.swept.is_none_or(|swept| closed - swept >= step) {
+            self.swept = Some(closed);
+            self.sweep(cx);
+        }
+    }
+
+    fn keys_gained(&mut self, _: &PoolName, _: &mut Context<'_>) {
+        self.swept = None;
+    }
+
+    fn timer(&mut self, token: u64, cx: &mut Context<'_>) {
+        if token == MAKE_ROOM {
+            self.makes_room = false;
+            self.sweep(cx);
+        }
     }
 }
 
 impl Notices {
-    fn notice(&mut self, notice: Notice, cx: &mut Context<'_>) {
+    /// Somebody who does not raise it has published a notice to the manager's topic.
+    #[allow(
+        clippy::needless_pass_by_value,
+        clippy::unused_self,
+        reason = "handlers are methods that take their event by value"
+    )]
+    fn published(&mut self, notice: Notice, cx: &mut Context<'_>) {
+        let key = notice.key();
+        let published = cx.publish_keyed(&PoolName::manager(), key, &notice);
+        published.map(drop).checked(cx);
+    }
+
+    fn notice(&mut self, notice: Notice, cx: &mut KeyedContext<'_, '_, String>) {
         let suppress_for = notice.suppress_for.unwrap_or(self.suppress);
-        if let Some(identifier) = notice.identifier {
-            let (note, ts) = (notice.note.clone(), notice.ts);
-            if self.is_suppressed(&note, &identifier, ts, suppress_for) {
+        if notice.identifier.is_some() {
+            let ts = notice.ts;
+            let rows = cx.rows(&LOGGED);
+            let is_near =
+                |logged: Timestamp| logged - ts < suppress_for && ts - logged < suppress_for;
+            if rows.into_iter().any(|(logged, _)| is_near(logged)) {
                 cx.count("suppressed", 1);
                 return;
             }
-            self.remember((note, identifier, ts), ts + suppress_for, cx);
+            cx.set(&LOGGED, &ts, &(ts + suppress_for));
+            self.remembered += 1;
+            if self.remembered > self.max_remembered && !self.makes_room {
+                self.makes_room = true;
+                cx.schedule_mono(Duration::ZERO, MAKE_ROOM);
+            }
         }
         let record = NoticeRecord {
             ts: notice.ts,
@@ -182,28 +243,20 @@ impl Notices {
         cx.count("notices", 1);
     }
 
-    fn is_suppressed(
-        &self,
-        note: &EnumValue,
-        identifier: &str,
-        ts: Timestamp,
-        span: Timespan,
-    ) -> bool {
-        let at = |ts: Timestamp| (note.clone(), identifier.to_owned(), ts);
-        self.logged
-            .range(at(ts - span)..=at(ts + span))
-            .any(|((_, _, logged), _)| (*logged - ts) < span && (ts - *logged) < span)
-    }
-
-    fn remember(&mut self, key: Logged, until: Timestamp, cx: &mut Context<'_>) {
-        if self.logged.insert(key.clone(), until).is_none() {
-            self.order.push_back(key);
-        }
-        while self.order.len() > self.max_remembered {
-            if let Some(oldest) = self.order.pop_front() {
-                self.logged.remove(&oldest);
-                cx.count("evicted", 1);
-            }
+    /// Forgets what suppresses nothing any more, and the oldest of what is too much.
+    fn sweep(&mut self, cx: &mut Context<'_>) {
+        let pool = PoolName::manager();
+        let mut rows = cx.owned_rows(&pool, &LOGGED);
+        rows.sort_by_key(|(_, ts, _)| *ts);
+        let closed = cx.closed();
+        let is_over = |until: Timestamp| closed.is_some_and(|closed| until <= closed);
+        let (over, left): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|(_, _, until)| is_over(*until));
+        let too_many = left.len().saturating_sub(self.max_remembered);
+        self.remembered = left.len() - too_many;
+        cx.count("evicted", too_many as u64);
+        for (key, ts, _) in over.iter().chain(&left[..too_many]) {
+            cx.with_key(&pool, key, |cx| cx.remove(&LOGGED, ts));
         }
     }
 }

@@ -231,6 +231,11 @@ impl Keeper {
                     .is_some_and(|entry| entry.is_served))
     }
 
+    /// The same, if it may act: its lease runs.
+    pub(crate) fn acts_for(&self, digest: u32) -> bool {
+        !self.is_suspended && self.serves(digest)
+    }
+
     /// Returns a row of a digest that this member owns.
     pub(crate) fn row(&self, digest: u32, row: &[u8]) -> Option<&Bytes> {
         self.entries.get(&digest)?.contents.rows.get(row)

@@ -31,24 +31,10 @@ pub(super) fn check(layout: &Layout, completeness: Completeness, problems: &mut 
 }
 
 fn check_managers(layout: &Layout, completeness: Completeness, problems: &mut Problems) {
-    let mut managers = layout.with_role(Role::Manager);
-    let Some(first) = managers.next() else {
-        if completeness == Completeness::Complete {
-            let remedy = "add `[[node]]` with `name = \"manager\"` and `role = \"manager\"`";
-            problems.add_with(1, Kind::Missing, "the cluster has no manager", remedy);
-        }
-        return;
-    };
-    for other in managers {
-        problems.add_with(
-            other.line,
-            Kind::Unsupported,
-            format!(
-                "`{}` is a second manager, besides `{}`",
-                other.name, first.name
-            ),
-            "a cluster has one manager for now",
-        );
+    let has_any = layout.with_role(Role::Manager).next().is_some();
+    if !has_any && completeness == Completeness::Complete {
+        let remedy = "add `[[node]]` with `name = \"manager\"` and `role = \"manager\"`";
+        problems.add_with(1, Kind::Missing, "the cluster has no manager", remedy);
     }
 }
 

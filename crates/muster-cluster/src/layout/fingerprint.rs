@@ -2,7 +2,7 @@
 
 use muster_wire::zeek::LayoutFingerprint;
 
-use super::Layout;
+use super::{Layout, PoolName};
 use crate::settings::{Origin, Setting, Settings};
 
 /// Sections of settings that concern one machine, and may differ.
@@ -27,7 +27,12 @@ impl Layout {
                 .iter()
                 .for_each(|pool| layout.text(pool.as_str()));
         }
-        for pool in &self.pools {
+        // That of managers follows from the nodes, and former releases do not have it.
+        for pool in self
+            .pools
+            .iter()
+            .filter(|it| it.name != PoolName::manager())
+        {
             layout.text("pool");
             layout.text(pool.name.as_str());
             layout.text(&pool.role.to_string());

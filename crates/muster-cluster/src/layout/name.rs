@@ -98,7 +98,7 @@ name! {
 pub const AGENT_PREFIX: &str = "agent.";
 
 name! {
-    /// The name of a pool: the built-in `proxy`, `worker` and `logger`, or one of the layout's own.
+    /// The name of a pool: the built-in `proxy`, `worker`, `logger` and `manager`, or one of the layout's own.
     PoolName
 }
 
@@ -116,6 +116,12 @@ impl PoolName {
     /// The built-in pool of all loggers.
     pub fn logger() -> Self {
         Self("logger".into())
+    }
+
+    /// The built-in pool of all managers. Its keys are *duties*: what one manager does, and another one when that is gone. Zeek has no
+    /// such pool.
+    pub fn manager() -> Self {
+        Self("manager".into())
     }
 
     /// Whether this is one of Zeek's own three pools, whose topics have no trailing slash.

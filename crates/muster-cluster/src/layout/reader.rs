@@ -319,6 +319,7 @@ fn read_pools(document: &DeTable<'_>, problems: &mut Problems) -> Vec<PoolSpec> 
         built_in(PoolName::logger(), Role::Logger),
         built_in(PoolName::proxy(), Role::Proxy),
         built_in(PoolName::worker(), Role::Worker),
+        built_in(PoolName::manager(), Role::Manager),
     ];
     for (entry, table) in named_tables(document, "pool", problems) {
         let mut fields = Fields::new(
@@ -367,6 +368,16 @@ fn read_pools(document: &DeTable<'_>, problems: &mut Problems) -> Vec<PoolSpec> 
                 continue;
             }
         };
+        if name == PoolName::manager() {
+            let problem = "`manager` is the pool of all managers".to_owned();
+            problems.add_with(
+                entry.line,
+                Kind::Pool,
+                problem,
+                "give this one another name",
+            );
+            continue;
+        }
         let role = role.and_then(|(text, role)| {
             Some((text.line, role.filter(|role| *role != Role::Manager)?))
         });

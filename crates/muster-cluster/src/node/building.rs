@@ -81,6 +81,7 @@ impl NodeLoop {
             let topic = layout.topics().coordination();
             this.core.outbox.subscriptions.push(topic);
         }
+        this.join_managers();
         let mut priorities: HashMap<String, Vec<(i32, HandlerRef)>> = HashMap::new();
         for (position, Created { hosted, declared }) in created.into_iter().enumerate() {
             for (handler, (event, priority)) in declared.handlers.iter().enumerate() {

@@ -224,7 +224,7 @@ impl Context<'_> {
         self.core.windows.closed
     }
 
-    /// Returns `true` if an input of the cluster goes on: it has not ended, and its node is there, or is waited for.
+    /// Returns `true` if an input of a living node has not ended: there may be more to see.
     pub fn has_open_inputs(&self) -> bool {
         self.core.windows.watermarks.are_open()
     }

@@ -160,6 +160,11 @@ mod descriptors {
         /// Log records and events of handlers of keyed events that left the node at once, not when the standby had the rows: a call had
         /// given away more than 4,096, or some 64,000 were open. Nothing is lost, unless the node dies in these moments.
         pub(super) KEYED_UNGUARDED = counter("muster_keyed_outputs_unguarded_total").key("keyed_unguarded");
+        /// Messages of Zeek's nodes and of clients to the manager's topic, where there are several managers: `again` that a manager handled as
+        /// it took over, since the former one had not said that it has, and `dropped` that nobody said to have handled within 30 s, or that
+        /// were too many to keep.
+        pub(super) FOR_MANAGER_AGAIN = counter("muster_manager_messages_total").key("for_manager_again").fixed(&[("fate", "again")]);
+        pub(super) FOR_MANAGER_DROPPED = FOR_MANAGER_AGAIN.key("for_manager_dropped").fixed(&[("fate", "dropped")]);
         /// Keys whose rows this node took over from other nodes, as it owns them now; keys with the same hash count once.
         pub(super) KEYS_TAKEN_OVER = counter("muster_keys_taken_over_total").key("keys_taken_over");
         /// Changes of rows that were not made, as all rows of this node have 1 GiB together, copies included. Growth means that keys or rows
@@ -297,6 +302,10 @@ pub struct NodeCounts {
     pub keyed_no_room: u64,
     /// What handlers of keyed events gave away that left at once, as there was too much of it.
     pub keyed_unguarded: u64,
+    /// Messages to the manager's topic that this manager handled as it took over.
+    pub for_manager_again: u64,
+    /// Messages to the manager's topic that nobody is known to have handled.
+    pub for_manager_dropped: u64,
     /// Keys whose rows came from other nodes, as this one owns them now.
     pub keys_taken_over: u64,
     /// Changes of rows that were not made for want of room.
@@ -365,6 +374,8 @@ impl NodeCounts {
             descriptors::KEYED_FULL.of(self.keyed_full),
             descriptors::KEYED_NO_ROOM.of(self.keyed_no_room),
             descriptors::KEYED_UNGUARDED.of(self.keyed_unguarded),
+            descriptors::FOR_MANAGER_AGAIN.of(self.for_manager_again),
+            descriptors::FOR_MANAGER_DROPPED.of(self.for_manager_dropped),
             descriptors::KEYS_TAKEN_OVER.of(self.keys_taken_over),
             descriptors::ROWS_REFUSED.of(self.rows_refused),
             descriptors::FEED_PARTS_SENT.of(self.feed_parts_sent),

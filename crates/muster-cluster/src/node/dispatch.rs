@@ -19,6 +19,7 @@ use crate::delivery::messages::{
     LogAck, LogRefused, LogSettle, LogSettled, LogVerdict, LoggerState,
 };
 
+use super::duties::ManagerHandled;
 use super::keyed::outputs::OutputsHeld;
 use super::{Context, NodeLoop, PEERS_REQUEST, barrier, logs, shape};
 use crate::feed::messages::{PART, SOURCE, WANT};
@@ -70,6 +71,7 @@ impl NodeLoop {
             LANE => self.keyed_lane(from, event),
             LANE_ACK => self.keyed_lane_confirmed(from, event),
             OutputsHeld::NAME => self.outputs_held(from, event),
+            ManagerHandled::NAME => self.manager_handled(from, event),
             SOURCE => self.feed_announced(from, event),
             WANT => self.feed_wanted(from, event),
             PART => self.feed_part(from, event),
@@ -98,7 +100,7 @@ impl NodeLoop {
         is_node
     }
 
-    fn dispatch(&mut self, from: EndpointId, event: &EventRef<'_>) {
+    pub(super) fn dispatch(&mut self, from: EndpointId, event: &EventRef<'_>) {
         let Some(handlers) = self.handlers.get(event.name()) else {
             return self.unhandled(from, event.name());
         };

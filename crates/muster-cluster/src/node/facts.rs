@@ -30,6 +30,13 @@ pub enum Input<'a> {
         /// The encoded value.
         payload: &'a [u8],
     },
+    /// The same to the [manager's topic](super::NodeLoop::manager_topic), where there are several managers.
+    ForManager {
+        /// The endpoint that published it.
+        from: EndpointId,
+        /// The encoded value.
+        payload: &'a [u8],
+    },
     /// The reachability of an endpoint has changed.
     Reach(EndpointId, Reach),
     /// What an endpoint of the mesh has announced itself as, before it is [discovered](Reach::Discovered).

@@ -293,6 +293,33 @@ impl<F: Framework> Declarations<F> {
         E: Event,
         K: Encode + Clone + Into<Key> + 'static,
     {
+        self.keyed_by(pool, key, handler);
+    }
+
+    /// Handles an event with a method on the manager that has a duty: see [`Context::publish_to_duty`]. What it does to rows, under the
+    /// duty's name as their key, another manager has as well before the event is acknowledged.
+    ///
+    /// ```ignore
+    /// declarations.duty("example/tickets", Self::ticket);
+    /// // fn ticket(&mut self, event: Ticket, cx: &mut KeyedContext<'_, '_, String>)
+    /// ```
+    pub fn duty<E: Event>(
+        &mut self,
+        duty: &'static str,
+        handler: fn(&mut F, E, &mut KeyedContext<'_, '_, String>),
+    ) {
+        self.keyed_by(PoolName::manager(), |_: &E| duty.to_owned(), handler);
+    }
+
+    fn keyed_by<E, K>(
+        &mut self,
+        pool: PoolName,
+        key: impl Fn(&E) -> K + Send + 'static,
+        handler: fn(&mut F, E, &mut KeyedContext<'_, '_, K>),
+    ) where
+        E: Event,
+        K: Encode + Clone + Into<Key> + 'static,
+    {
         self.declared
             .events
             .push((Cow::Borrowed(E::NAME), E::data_type()));

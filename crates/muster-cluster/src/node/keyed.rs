@@ -69,7 +69,7 @@ impl std::fmt::Debug for Waiting {
 
 /// By what the end of an event is known.
 #[derive(Debug, Clone, Copy)]
-enum Number {
+pub(super) enum Number {
     /// Its number in the pool.
     Event(u64),
     /// It is kept with the rows of the key whose handler has published it.
@@ -152,9 +152,10 @@ impl KeyedWork {
         pools.any(|pool| pool.publishing.is_half_full())
     }
 
-    /// Returns `true` if a framework of this node handles events for owners of keys.
+    /// Returns `true` if this node is among the owners of keys: a framework handles events for them, or it is a manager.
     pub(super) fn owns_keys(&self) -> bool {
-        !self.handlers.is_empty()
+        let mut pools = self.pools.values();
+        pools.any(|pool| pool.keeper.is_some())
     }
 
     fn pool(&mut self, pool: &PoolName) -> &mut PoolWork {
@@ -174,18 +175,18 @@ impl KeyedWork {
         pools.filter_map(|(name, pool)| Some((name, pool.keeper.as_mut()?)))
     }
 
-    fn keeper(&self, pool: &PoolName) -> Option<&Keeper> {
+    pub(super) fn keeper(&self, pool: &PoolName) -> Option<&Keeper> {
         self.pools.get(pool)?.keeper.as_ref()
     }
 }
 
 impl NodeCore {
     /// Publishes an event for the owner of a key, or keeps it with the rows of the key whose handler runs.
-    fn publish_keyed(
+    pub(super) fn publish_keyed(
         &mut self,
         pool: &PoolName,
         key: Key,
-        name: &'static str,
+        name: &str,
         arguments: &[u8],
     ) -> Result<Number, KeyedError> {
         if self.members.pools.view(pool).is_none() {
@@ -221,6 +222,14 @@ impl NodeCore {
         };
         self.report(Severity::Warning, "keyed", text);
         Err(KeyedError::Full(pool.clone()))
+    }
+
+    /// This node is one of the owners of a pool's keys.
+    pub(super) fn own_keys_of(&mut self, pool: &PoolName) {
+        let id = self.id;
+        let new = || Keeper::new(id, KeeperLimits::default());
+        self.keyed.pool(pool).keeper.get_or_insert_with(new);
+        self.keyed.able.insert(id);
     }
 
     /// A hello says whether its node owns keys.
@@ -340,11 +349,7 @@ impl NodeLoop {
         if !is_member {
             return Ok(());
         }
-        let id = core.id;
-        let work = core.keyed.pool(&pool);
-        let new = || Keeper::new(id, KeeperLimits::default());
-        work.keeper.get_or_insert_with(new);
-        core.keyed.able.insert(id);
+        core.own_keys_of(&pool);
         match core.keyed.handlers.insert((pool, event), handler) {
             None => Ok(()),
             Some(_) => Err(super::NodeError::KeyedTwice(event)),
@@ -527,6 +532,10 @@ impl NodeLoop {
             Some((framework, handler, self.frameworks.get_mut(framework)?))
         });
         let Some((framework, handler, hosted)) = hosted else {
+            if Self::is_for_manager(pool, digest) {
+                self.dispatch(id.producer, &event);
+                return Some(Vec::new());
+            }
             self.unhandled(id.producer, event.name());
             return None;
         };
@@ -662,6 +671,11 @@ impl NodeLoop {
             hear(keeper, now);
             self.core.keyed.is_due = true;
         }
+    }
+
+    /// Returns `true` if no event for an owner of a key is open, and nothing that handlers of such events have given away on this node.
+    pub fn is_keyed_work_done(&self) -> bool {
+        self.core.keyed.is_done()
     }
 
     /// Returns the number of events for owners of keys that are open.

@@ -19,7 +19,7 @@ use crate::delivery::{
     Batch, Candidate, Dispatched, Dropped, Lost, MEMORY_BYTES, Numbers, Sending, Shipment, Shipper,
     Verdict,
 };
-use crate::layout::{Layout, MOST_NODES, Node, NodeName, PoolName};
+use crate::layout::{Layout, MOST_NODES, Node, NodeName, PoolName, Role};
 use crate::pools::{PoolView, Pools};
 use crate::settings::AcknowledgeWhen;
 
@@ -106,11 +106,10 @@ impl Shipping {
     pub(super) fn new(layout: &Layout, node: &Node) -> Self {
         let pools = Pools::new(layout, None);
         let loggers = if layout.manager_is_logger() {
-            layout
-                .manager()
-                .map(|manager| manager.name.clone())
-                .into_iter()
-                .collect()
+            let managers = layout.with_role(Role::Manager);
+            let mut names: Vec<NodeName> = managers.map(|it| it.name.clone()).collect();
+            names.sort();
+            names
         } else {
             let pool = pools.view(&PoolName::logger());
             let members = pool.into_iter().flat_map(PoolView::members);
@@ -205,12 +204,13 @@ impl NodeCore {
     fn standing(&self, logger: &NodeName) -> Standing {
         let record = self.members.membership.get(logger);
         let life = record.and_then(|record| record.life.as_ref());
-        let pool = self.members.pools.view(&PoolName::logger());
-        let is_in = if self.layout.manager_is_logger() {
-            life.is_some()
+        let pool = if self.layout.manager_is_logger() {
+            PoolName::manager()
         } else {
-            pool.is_some_and(|pool| pool.is_alive(logger))
+            PoolName::logger()
         };
+        let pool = self.members.pools.view(&pool);
+        let is_in = pool.is_some_and(|pool| pool.is_alive(logger));
         let Some(life) = life.filter(|_| is_in) else {
             return if is_in { Standing::Away } else { Standing::Out };
         };

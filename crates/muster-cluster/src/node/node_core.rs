@@ -52,6 +52,8 @@ pub(crate) struct NodeCore {
     pub(super) requests: Requests,
     pub(crate) registers: Registers,
     pub(super) keyed: KeyedWork,
+    /// What has come to the manager's topic, if there are several managers.
+    pub(super) manager_topic: super::manager_topic::ManagerTopic,
     pub(super) sources: Sources,
     pub(crate) outbox: Outbox,
     /// The events that were declared, with the types of their arguments.
@@ -185,6 +187,7 @@ impl NodeCore {
             requests: Requests::default(),
             registers: Registers::default(),
             keyed: KeyedWork::default(),
+            manager_topic: super::manager_topic::ManagerTopic::default(),
             sources: Sources::default(),
             outbox: Outbox {
                 effects: Vec::new(),

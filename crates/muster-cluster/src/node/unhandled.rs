@@ -5,6 +5,7 @@ use muster_wire::{EndpointId, Topic};
 
 use super::node_core::NodeCore;
 use super::{NodeLife, NodeLoop, Severity};
+use crate::layout::Role;
 
 /// Housekeeping of Zeek's cluster framework that asks nothing of a node.
 const HOUSEKEEPING: [&str; 3] = [
@@ -23,10 +24,8 @@ impl NodeCore {
     /// A node is up or down: what is published to it may go to a Zeek process from now on, or not.
     pub(super) fn is_now_zeek(&mut self, node: &NodeLife, is_zeek: bool) {
         let topics = self.layout.topics();
-        let is_manager = self
-            .layout
-            .manager()
-            .is_some_and(|manager| manager.name == node.name);
+        let known = self.layout.node(&node.name);
+        let is_manager = known.is_some_and(|known| known.role == Role::Manager);
         let manager = is_manager.then(|| topics.manager());
         for topic in [topics.node(&node.name)].into_iter().chain(manager) {
             if is_zeek {

@@ -5,7 +5,7 @@ use muster_wire::Class;
 use muster_wire::zeek::Metadata;
 
 use super::NodeLoop;
-use crate::layout::NodeName;
+use crate::layout::{NodeName, Role};
 
 /// A node has peered with all that it dials. A Zeek manager counts these, if it has loaded
 /// `frameworks/cluster/experimental`, and tells the cluster that it has started when it has heard of
@@ -23,12 +23,12 @@ impl NodeLoop {
     /// A node is up: perhaps the last one that a Zeek manager waits for us to peer with, or the manager
     /// in a new life.
     pub(super) fn tell_zeek_manager(&mut self, up: &NodeName) {
-        let Some(manager) = self.core.layout.manager().map(|node| node.name.clone()) else {
+        let managers = self.core.layout.with_role(Role::Manager);
+        let mut managers = managers.map(|manager| manager.name.clone());
+        let Some(manager) = managers.find(|manager| self.core.is_zeek(manager)) else {
             return;
         };
-        if !self.core.is_zeek(&manager) {
-            return;
-        }
+        drop(managers);
         let dials = self.core.layout.neighbours(&self.core.node.name).dials;
         let concerns_us = *up == manager || dials.contains(up);
         if !concerns_us || !dials.iter().all(|name| self.core.is_alive(name)) {

@@ -290,7 +290,14 @@ impl Cluster {
         match message.kind {
             Kind::Data => {
                 let payload = &message.payload;
-                self.step(node, Input::Message { from, payload });
+                let life = self.nodes[node].life.as_ref();
+                let manager_topic = life.and_then(|life| life.process.manager_topic());
+                let input = if manager_topic.as_ref() == Some(&message.topic) {
+                    Input::ForManager { from, payload }
+                } else {
+                    Input::Message { from, payload }
+                };
+                self.step(node, input);
             }
             Kind::Command => self.store_command(node, from, &message.topic, &message.payload),
         }

@@ -194,10 +194,10 @@ impl Cluster {
     }
 
     /// A node that stops waits until its records are safe, and a logger until it knows which of them count. Without sinks of the
-    /// test's own nobody waits.
+    /// test's own it waits for keyed work alone.
     pub(super) fn drain_logs(&mut self, position: usize) {
         if self.make_sink.is_none() {
-            return;
+            return self.drain(position, NodeLoop::is_keyed_work_done);
         }
         self.drain(position, |it| {
             it.has_shipped() && it.undecided_batches() == 0

@@ -88,6 +88,14 @@ impl Process {
         }
     }
 
+    /// The topic that one of several managers alone hears.
+    pub(super) fn manager_topic(&self) -> Option<Topic> {
+        match self {
+            Self::Muster(node) => node.manager_topic(),
+            Self::Zeek(_) | Self::Agent(_) => None,
+        }
+    }
+
     pub(super) fn step(&mut self, input: Input<'_>, now: Now) {
         match self {
             Self::Muster(node) => node.step(input, now),

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use muster_cluster::node::{Input as LoopInput, LogSink, NodeLoop, Now, Reach};
 use muster_data::Timestamp;
 use muster_wire::counters::DropLedger;
-use muster_wire::{EndpointId, Mono};
+use muster_wire::{EndpointId, Mono, Topic};
 
 use self::checkpoints::Checkpoints;
 use super::Input;
@@ -140,6 +140,8 @@ pub(crate) struct SpoolPlan {
 
 pub(crate) struct Driver {
     node: NodeLoop,
+    /// What arrives there is for one of several managers.
+    manager_topic: Option<Topic>,
     endpoint: Endpoint,
     subscriber: Subscriber,
     publisher: Publisher,
@@ -193,6 +195,7 @@ impl Driver {
         waiting: Waiting,
     ) -> Self {
         Self {
+            manager_topic: node.manager_topic(),
             node,
             publisher: endpoint.publisher(),
             backlog_limit: endpoint.config().data_queue.messages / BACKLOG_PART,
@@ -527,9 +530,11 @@ impl Driver {
                 Ok(Delivery::Batch(batch)) => {
                     let now = self.clock.now();
                     for message in batch.iter() {
-                        let input = LoopInput::Message {
-                            from: message.from,
-                            payload: message.payload,
+                        let (from, payload) = (message.from, message.payload);
+                        let input = if self.manager_topic.as_ref() == Some(message.topic) {
+                            LoopInput::ForManager { from, payload }
+                        } else {
+                            LoopInput::Message { from, payload }
                         };
                         self.node.step(input, now);
                     }

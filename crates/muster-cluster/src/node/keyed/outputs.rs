@@ -145,6 +145,11 @@ impl NodeCore {
         name: &str,
         arguments: impl FnOnce(&mut Vec<u8>),
     ) {
+        if self.is_for_active_manager(topic) {
+            let mut encoded = Vec::new();
+            arguments(&mut encoded);
+            return self.publish_to_manager(name, &encoded);
+        }
         let metadata = self.metadata();
         if !self.drafts_outputs() {
             return self.send(topic, class, name, metadata, arguments);

@@ -1,0 +1,163 @@
+//! Duties: what one manager of the cluster does, and another one when that is gone.
+
+use muster_data::Record;
+use muster_wire::Class;
+use muster_wire::zeek::{EventRef, Metadata};
+
+use super::NodeLoop;
+use super::context::Context;
+use super::event::Event;
+use super::keyed::{KeyedError, Published};
+use super::node_core::NodeCore;
+use crate::hrw::Key;
+use crate::layout::{PoolName, Role};
+
+/// The duty of whoever hears the manager's topic.
+const ACTIVE: &str = "manager";
+
+/// A manager says which messages to the manager's topic it has handled.
+#[derive(Debug, Clone, PartialEq, Eq, Record)]
+#[record(name = "Muster::manager_handled")]
+pub(super) struct ManagerHandled {
+    fingerprints: Vec<u64>,
+}
+
+impl NodeCore {
+    /// Returns `true` if the node is a manager and has a duty at present, with everything that is known of it.
+    pub(super) fn has_duty(&self, duty: &str) -> bool {
+        let keeper = self.keyed.keeper(&PoolName::manager());
+        keeper.is_some_and(|keeper| keeper.acts_for(Key::from(duty).digest()))
+    }
+
+    /// Returns `true` if an event for this topic is handled by one of several managers.
+    pub(super) fn is_for_active_manager(&self, topic: &muster_wire::Topic) -> bool {
+        self.layout.has_several_managers() && *topic == self.layout.topics().manager()
+    }
+
+    /// Publishes an event for the manager that hears the manager's topic. What is open when there is no room is counted and told.
+    pub(super) fn publish_to_manager(&mut self, name: &str, arguments: &[u8]) {
+        let key = Key::from(ACTIVE);
+        // The pool is there, and what was dropped is counted and told.
+        let _ = self.publish_keyed(&PoolName::manager(), key, name, arguments);
+    }
+}
+
+impl<'c> Context<'c> {
+    /// Returns `true` if this node has a duty at present: it is a manager, and of several the one that [events for the
+    /// duty](Context::publish_to_duty) go to, with all of its rows.
+    ///
+    /// Duties are divided among the managers. When the one that has a duty is gone, another one has it. A manager without a lease has none.
+    pub fn has_duty(&self, duty: &str) -> bool {
+        self.core.has_duty(duty)
+    }
+
+    /// Publishes an event for the manager that has a duty. It is handled there by the method that was declared with
+    /// [`Declarations::duty`](super::Declarations::duty), once, whoever dies meanwhile: see [`Context::publish_keyed`].
+    ///
+    /// # Errors
+    /// Like [`Context::publish_keyed`].
+    pub fn publish_to_duty<'a, E: Event>(
+        &'a mut self,
+        duty: &str,
+        event: &E,
+    ) -> Result<Published<'a, 'c>, KeyedError> {
+        self.publish_keyed(&PoolName::manager(), duty, event)
+    }
+}
+
+impl NodeLoop {
+    /// A manager is a member of the managers' pool, also if no framework has a duty.
+    pub(super) fn join_managers(&mut self) {
+        if self.core.node.role == Role::Manager {
+            self.core.own_keys_of(&PoolName::manager());
+        }
+    }
+
+    /// Returns the manager's topic, if this node is one of several managers: what arrives there is
+    /// [`Input::ForManager`](super::Input::ForManager).
+    pub fn manager_topic(&self) -> Option<muster_wire::Topic> {
+        let core = &self.core;
+        let is_one = core.node.role == Role::Manager && core.layout.has_several_managers();
+        is_one.then(|| core.layout.topics().manager())
+    }
+
+    /// Returns `true` if this node is the manager that hears the manager's topic.
+    pub fn is_active_manager(&self) -> bool {
+        self.core.has_duty(ACTIVE)
+    }
+
+    /// A message to the manager's topic has arrived.
+    pub(super) fn for_manager(&mut self, from: muster_wire::EndpointId, payload: &[u8]) {
+        let now = self.core.clock.now.mono;
+        self.look_who_is_manager();
+        let mut dropped = 0;
+        let topic = &mut self.core.manager_topic;
+        let is_mine = topic.arrived(from, payload, now, &mut dropped);
+        self.core.counts.for_manager_dropped += dropped;
+        if is_mine {
+            self.message(from, payload);
+        }
+    }
+
+    fn look_who_is_manager(&mut self) {
+        let is_active = self.is_active_manager();
+        let now = self.core.clock.now.mono;
+        self.core.manager_topic.set_active(is_active, now);
+    }
+
+    /// Another manager has handled what came to the manager's topic.
+    pub(super) fn manager_handled(&mut self, from: muster_wire::EndpointId, event: &EventRef<'_>) {
+        if !self.is_from_node(from, ManagerHandled::NAME) {
+            return;
+        }
+        let Ok(handled) = event.arguments().to::<ManagerHandled>() else {
+            self.core.counts.control_events_refused += 1;
+            return;
+        };
+        let now = self.core.clock.now.mono;
+        let topic = &mut self.core.manager_topic;
+        let dropped = topic.handled_elsewhere(&handled.fingerprints, now);
+        self.core.counts.for_manager_dropped += dropped;
+    }
+
+    /// Does what is due for the manager's topic.
+    pub(super) fn look_at_manager_topic(&mut self) {
+        if self.core.node.role != Role::Manager || !self.core.layout.has_several_managers() {
+            return;
+        }
+        let now = self.core.clock.now.mono;
+        self.look_who_is_manager();
+        let left = self.core.manager_topic.take_left(now);
+        self.core.counts.for_manager_again += left.len() as u64;
+        for (from, payload) in left {
+            self.message(from, &payload);
+        }
+        let Some(fingerprints) = self.core.manager_topic.take_handled(now) else {
+            return;
+        };
+        let me = self.core.node.name.clone();
+        let managers = self.core.layout.with_role(Role::Manager);
+        let others = managers.filter(|manager| manager.name != me);
+        let topics: Vec<_> = others
+            .map(|it| self.core.layout.topics().node(&it.name))
+            .collect();
+        let handled = ManagerHandled { fingerprints };
+        for topic in topics {
+            let metadata = Metadata::default();
+            self.core.send(
+                &topic,
+                Class::Event,
+                ManagerHandled::NAME,
+                metadata,
+                |out| {
+                    muster_data::Encode::encode(&handled, out);
+                },
+            );
+        }
+    }
+
+    /// An event for the manager is handled as one that came to its topic.
+    pub(super) fn is_for_manager(pool: &PoolName, digest: u32) -> bool {
+        *pool == PoolName::manager() && digest == Key::from(ACTIVE).digest()
+    }
+}

@@ -1,0 +1,219 @@
+//! What others publish to the manager's topic, where there are several managers: one of them handles it, and the others keep it until that
+//! one has said so.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use muster_wire::{EndpointId, Mono};
+
+/// What is kept at most, and for how long.
+const MOST: usize = 16_384;
+const MOST_BYTES: usize = 16 << 20;
+const KEPT_FOR: Duration = Duration::from_secs(30);
+
+/// How often a manager says what it has handled.
+const TELL_EVERY: Duration = Duration::from_millis(250);
+
+/// How long the next manager waits for what the former one has still said.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// A message, as its receivers know it: all of them have the same, whichever way it came.
+fn fingerprint(from: EndpointId, payload: &[u8]) -> u64 {
+    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    let hash = from.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, fold);
+    payload.iter().fold(hash, fold)
+}
+
+#[derive(Debug)]
+struct Kept {
+    at: Mono,
+    fingerprint: u64,
+    from: EndpointId,
+    payload: Bytes,
+}
+
+/// What has come to the manager's topic, without I/O.
+#[derive(Debug, Default)]
+pub(super) struct ManagerTopic {
+    is_active: bool,
+    kept: VecDeque<Kept>,
+    bytes: usize,
+    /// What another manager has handled before it came here: how often.
+    early: BTreeMap<u64, u32>,
+    early_since: VecDeque<(Mono, u64)>,
+    /// What this manager has handled, and has not said yet.
+    handled: Vec<u64>,
+    tell_at: Option<Mono>,
+    /// When this manager handles what the former one has not.
+    catch_up_at: Option<Mono>,
+}
+
+impl ManagerTopic {
+    /// This manager is the active one, or is not any more.
+    pub(super) fn set_active(&mut self, is_active: bool, now: Mono) {
+        if is_active != self.is_active {
+            self.is_active = is_active;
+            self.catch_up_at = is_active.then(|| now.after(WAIT));
+        }
+    }
+
+    /// A message has arrived. Returns `true` if it is handled now; otherwise it is kept. `dropped` hears how many were kept too long, or
+    /// were too many.
+    pub(super) fn arrived(
+        &mut self,
+        from: EndpointId,
+        payload: &[u8],
+        now: Mono,
+        dropped: &mut u64,
+    ) -> bool {
+        let fingerprint = fingerprint(from, payload);
+        if self.is_active {
+            self.has_handled(fingerprint, now);
+            return true;
+        }
+        if let Some(count) = self.early.get_mut(&fingerprint) {
+            *count -= 1;
+            if *count == 0 {
+                self.early.remove(&fingerprint);
+            }
+            return false;
+        }
+        self.bytes += payload.len();
+        self.kept.push_back(Kept {
+            at: now,
+            fingerprint,
+            from,
+            payload: Bytes::copy_from_slice(payload),
+        });
+        *dropped += self.expire(now);
+        false
+    }
+
+    fn has_handled(&mut self, fingerprint: u64, now: Mono) {
+        self.handled.push(fingerprint);
+        self.tell_at.get_or_insert(now.after(TELL_EVERY));
+    }
+
+    /// Forgets what is too old, or too much. Returns how many messages nobody is known to have handled.
+    fn expire(&mut self, now: Mono) -> u64 {
+        let mut dropped = 0;
+        while let Some(first) = self.kept.front()
+            && (self.kept.len() > MOST
+                || self.bytes > MOST_BYTES
+                || first.at.after(KEPT_FOR) <= now)
+            && let Some(first) = self.kept.pop_front()
+        {
+            self.bytes -= first.payload.len();
+            dropped += 1;
+        }
+        while let Some((at, fingerprint)) = self.early_since.front().copied()
+            && (self.early_since.len() > MOST || at.after(KEPT_FOR) <= now)
+        {
+            self.early_since.pop_front();
+            self.early.remove(&fingerprint);
+        }
+        dropped
+    }
+
+    /// Another manager has handled messages. Returns how many nobody is known to have handled that are dropped.
+    pub(super) fn handled_elsewhere(&mut self, fingerprints: &[u64], now: Mono) -> u64 {
+        for fingerprint in fingerprints.iter().take(MOST) {
+            let same = |kept: &Kept| kept.fingerprint == *fingerprint;
+            let found = self.kept.iter().position(same);
+            if let Some(kept) = found.and_then(|at| self.kept.remove(at)) {
+                self.bytes -= kept.payload.len();
+            } else {
+                *self.early.entry(*fingerprint).or_default() += 1;
+                self.early_since.push_back((now, *fingerprint));
+            }
+        }
+        self.expire(now)
+    }
+
+    /// Takes what this manager has to say, if it is due: what it has handled.
+    pub(super) fn take_handled(&mut self, now: Mono) -> Option<Vec<u64>> {
+        self.tell_at.take_if(|at| *at <= now)?;
+        Some(std::mem::take(&mut self.handled))
+    }
+
+    /// Takes what the former manager has not said that it has handled, when it has had its time to say so.
+    pub(super) fn take_left(&mut self, now: Mono) -> Vec<(EndpointId, Bytes)> {
+        if self.catch_up_at.take_if(|at| *at <= now).is_none() {
+            return Vec::new();
+        }
+        self.bytes = 0;
+        let left: Vec<Kept> = self.kept.drain(..).collect();
+        for kept in &left {
+            self.has_handled(kept.fingerprint, now);
+        }
+        let left = left.into_iter();
+        left.map(|kept| (kept.from, kept.payload)).collect()
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Mono> {
+        [self.tell_at, self.catch_up_at].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(ms: u64) -> Mono {
+        Mono::default().after(Duration::from_millis(ms))
+    }
+
+    fn from(number: u8) -> EndpointId {
+        EndpointId::from_bytes([number; 16])
+    }
+
+    #[test]
+    fn the_next_manager_handles_what_the_former_one_has_not() {
+        let (mut one, mut other) = (ManagerTopic::default(), ManagerTopic::default());
+        one.set_active(true, after(0));
+        let mut dropped = 0;
+        for (ms, payload) in [(0, b"a"), (10, b"b"), (20, b"a"), (300, b"c")] {
+            assert!(one.arrived(from(1), payload, after(ms), &mut dropped));
+            if let Some(handled) = one.take_handled(after(ms)) {
+                assert_eq!(other.handled_elsewhere(&handled, after(ms)), 0);
+            }
+            // The last one comes late, and what was handled before it came is known.
+            assert!(!other.arrived(from(1), payload, after(ms), &mut dropped));
+        }
+        // The first manager is gone, and could not say everything.
+        other.set_active(true, after(400));
+        assert_eq!(other.take_left(after(1_399)), Vec::new());
+        let left = other.take_left(after(1_400));
+        assert_eq!(left, Vec::new());
+        assert_eq!((dropped, other.bytes), (0, 0));
+
+        other.set_active(false, after(2_000));
+        assert!(!other.arrived(from(1), b"d", after(2_000), &mut dropped));
+        assert!(!other.arrived(from(2), b"d", after(2_000), &mut dropped));
+        let handled = [fingerprint(from(2), b"d")];
+        other.handled_elsewhere(&handled, after(2_001));
+        other.set_active(true, after(2_100));
+        let left = other.take_left(after(3_100));
+        assert_eq!(left, [(from(1), Bytes::from_static(b"d"))]);
+        let told = other.take_handled(after(3_350)).unwrap();
+        assert_eq!(told, [fingerprint(from(1), b"d")]);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_counted() {
+        let mut topic = ManagerTopic::default();
+        let mut dropped = 0;
+        for number in 0..MOST + 5 {
+            topic.arrived(from(1), &number.to_le_bytes(), after(0), &mut dropped);
+        }
+        assert_eq!(dropped, 5);
+        topic.arrived(from(1), b"late", after(30_000), &mut dropped);
+        assert_eq!((dropped, topic.kept.len()), (MOST as u64 + 5, 1));
+        let many: Vec<u64> = (0..2 * MOST as u64).collect();
+        for _ in 0..3 {
+            topic.handled_elsewhere(&many, after(30_000));
+        }
+        assert!(topic.early_since.len() <= MOST && topic.early.len() <= MOST);
+    }
+}
