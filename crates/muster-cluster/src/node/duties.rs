@@ -1,8 +1,9 @@
 //! Duties: what one manager of the cluster does, and another one when that is gone.
 
-use muster_data::Record;
-use muster_wire::Class;
-use muster_wire::zeek::{EventRef, Metadata};
+use bytes::Bytes;
+use muster_data::{DataRef, Record};
+use muster_wire::zeek::{EventRef, Message, Metadata};
+use muster_wire::{Class, EndpointId, Topic};
 
 use super::NodeLoop;
 use super::context::Context;
@@ -30,7 +31,7 @@ impl NodeCore {
     }
 
     /// Returns `true` if an event for this topic is handled by one of several managers.
-    pub(super) fn is_for_active_manager(&self, topic: &muster_wire::Topic) -> bool {
+    pub(super) fn is_for_active_manager(&self, topic: &Topic) -> bool {
         self.layout.has_several_managers() && *topic == self.layout.topics().manager()
     }
 
@@ -75,7 +76,7 @@ impl NodeLoop {
 
     /// Returns the manager's topic, if this node is one of several managers: what arrives there is
     /// [`Input::ForManager`](super::Input::ForManager).
-    pub fn manager_topic(&self) -> Option<muster_wire::Topic> {
+    pub fn manager_topic(&self) -> Option<Topic> {
         let core = &self.core;
         let is_one = core.node.role == Role::Manager && core.layout.has_several_managers();
         is_one.then(|| core.layout.topics().manager())
@@ -87,14 +88,42 @@ impl NodeLoop {
     }
 
     /// A message to the manager's topic has arrived.
-    pub(super) fn for_manager(&mut self, from: muster_wire::EndpointId, payload: &[u8]) {
+    pub(super) fn for_manager(&mut self, from: EndpointId, payload: &[u8]) {
+        let message = Message::read(DataRef::from_validated(payload));
+        let is_handled = match &message {
+            Ok(Message::Event(event)) => self.handlers.contains_key(event.name()),
+            _ => false,
+        };
+        // What no framework handles concerns every manager.
+        if !is_handled {
+            return self.message(from, payload);
+        }
         let now = self.core.clock.now.mono;
         self.look_who_is_manager();
         let mut dropped = 0;
         let topic = &mut self.core.manager_topic;
-        let is_mine = topic.arrived(from, payload, now, &mut dropped);
+        let mine = topic.arrived(from, payload, now, &mut dropped);
         self.core.counts.for_manager_dropped += dropped;
-        if is_mine {
+        if let Some(fingerprint) = mine {
+            self.handle_for_manager(fingerprint, from, payload);
+        }
+    }
+
+    /// A message is handled as if one of this cluster's nodes had published it: another manager has what comes of it.
+    fn handle_for_manager(&mut self, fingerprint: u64, from: EndpointId, payload: &[u8]) {
+        let work = self.core.keyed.pool(&PoolName::manager());
+        let digest = Key::from(ACTIVE).digest();
+        let published = work
+            .publishing
+            .publish(digest, Bytes::copy_from_slice(payload));
+        let now = self.core.clock.now.mono;
+        if let Ok(number) = published {
+            self.core.counts.keyed_published += 1;
+            self.core.keyed.is_due = true;
+            self.core.manager_topic.is_open(number, fingerprint);
+        } else {
+            // Late is better than never, and here is better than nowhere.
+            self.core.manager_topic.has_handled(fingerprint, now);
             self.message(from, payload);
         }
     }
@@ -106,7 +135,7 @@ impl NodeLoop {
     }
 
     /// Another manager has handled what came to the manager's topic.
-    pub(super) fn manager_handled(&mut self, from: muster_wire::EndpointId, event: &EventRef<'_>) {
+    pub(super) fn manager_handled(&mut self, from: EndpointId, event: &EventRef<'_>) {
         if !self.is_from_node(from, ManagerHandled::NAME) {
             return;
         }
@@ -129,8 +158,8 @@ impl NodeLoop {
         self.look_who_is_manager();
         let left = self.core.manager_topic.take_left(now);
         self.core.counts.for_manager_again += left.len() as u64;
-        for (from, payload) in left {
-            self.message(from, &payload);
+        for (fingerprint, from, payload) in left {
+            self.handle_for_manager(fingerprint, from, &payload);
         }
         let Some(fingerprints) = self.core.manager_topic.take_handled(now) else {
             return;

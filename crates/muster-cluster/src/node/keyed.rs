@@ -49,7 +49,7 @@ pub(crate) struct KeyedWork {
     /// Somebody has come or gone.
     pub(super) is_stale: bool,
     /// Something is to be said.
-    is_due: bool,
+    pub(super) is_due: bool,
     /// What handlers of keyed events have given away.
     outputs: Outputs,
     /// When it is looked again who is there.
@@ -81,8 +81,8 @@ pub(super) enum Number {
 pub(super) struct KeyedMark(Vec<(PoolName, u64)>);
 
 /// What a node has of keyed work in one pool.
-struct PoolWork {
-    publishing: Publishing,
+pub(super) struct PoolWork {
+    pub(super) publishing: Publishing,
     /// If the node is a member, and handles events there.
     keeper: Option<Keeper>,
     /// It was clear once who the members are.
@@ -158,7 +158,7 @@ impl KeyedWork {
         pools.any(|pool| pool.keeper.is_some())
     }
 
-    fn pool(&mut self, pool: &PoolName) -> &mut PoolWork {
+    pub(super) fn pool(&mut self, pool: &PoolName) -> &mut PoolWork {
         self.pools.entry(pool.clone()).or_insert_with(|| {
             self.is_stale = true;
             PoolWork {

@@ -42,6 +42,8 @@ pub(super) struct ManagerTopic {
     /// What another manager has handled before it came here: how often.
     early: BTreeMap<u64, u32>,
     early_since: VecDeque<(Mono, u64)>,
+    /// What this manager handles, by the numbers of keyed events.
+    open: BTreeMap<u64, u64>,
     /// What this manager has handled, and has not said yet.
     handled: Vec<u64>,
     tell_at: Option<Mono>,
@@ -58,26 +60,25 @@ impl ManagerTopic {
         }
     }
 
-    /// A message has arrived. Returns `true` if it is handled now; otherwise it is kept. `dropped` hears how many were kept too long, or
-    /// were too many.
+    /// A message has arrived. Returns its fingerprint if it is handled here; otherwise it is kept. `dropped` hears how many were kept too
+    /// long, or were too many.
     pub(super) fn arrived(
         &mut self,
         from: EndpointId,
         payload: &[u8],
         now: Mono,
         dropped: &mut u64,
-    ) -> bool {
+    ) -> Option<u64> {
         let fingerprint = fingerprint(from, payload);
         if self.is_active {
-            self.has_handled(fingerprint, now);
-            return true;
+            return Some(fingerprint);
         }
         if let Some(count) = self.early.get_mut(&fingerprint) {
             *count -= 1;
             if *count == 0 {
                 self.early.remove(&fingerprint);
             }
-            return false;
+            return None;
         }
         self.bytes += payload.len();
         self.kept.push_back(Kept {
@@ -87,10 +88,23 @@ impl ManagerTopic {
             payload: Bytes::copy_from_slice(payload),
         });
         *dropped += self.expire(now);
-        false
+        None
     }
 
-    fn has_handled(&mut self, fingerprint: u64, now: Mono) {
+    /// A message is handled as this keyed event.
+    pub(super) fn is_open(&mut self, number: u64, fingerprint: u64) {
+        self.open.insert(number, fingerprint);
+    }
+
+    /// A keyed event is done.
+    pub(super) fn is_done(&mut self, number: u64, now: Mono) {
+        if let Some(fingerprint) = self.open.remove(&number) {
+            self.has_handled(fingerprint, now);
+        }
+    }
+
+    /// A message is handled.
+    pub(super) fn has_handled(&mut self, fingerprint: u64, now: Mono) {
         self.handled.push(fingerprint);
         self.tell_at.get_or_insert(now.after(TELL_EVERY));
     }
@@ -137,18 +151,16 @@ impl ManagerTopic {
         Some(std::mem::take(&mut self.handled))
     }
 
-    /// Takes what the former manager has not said that it has handled, when it has had its time to say so.
-    pub(super) fn take_left(&mut self, now: Mono) -> Vec<(EndpointId, Bytes)> {
+    /// Takes what the former manager has not said that it has handled, when it has had its time to say so: fingerprints, senders and
+    /// messages.
+    pub(super) fn take_left(&mut self, now: Mono) -> Vec<(u64, EndpointId, Bytes)> {
         if self.catch_up_at.take_if(|at| *at <= now).is_none() {
             return Vec::new();
         }
         self.bytes = 0;
-        let left: Vec<Kept> = self.kept.drain(..).collect();
-        for kept in &left {
-            self.has_handled(kept.fingerprint, now);
-        }
-        let left = left.into_iter();
-        left.map(|kept| (kept.from, kept.payload)).collect()
+        let left = self.kept.drain(..);
+        left.map(|kept| (kept.fingerprint, kept.from, kept.payload))
+            .collect()
     }
 
     pub(super) fn next_deadline(&self) -> Option<Mono> {
@@ -174,12 +186,15 @@ mod tests {
         one.set_active(true, after(0));
         let mut dropped = 0;
         for (ms, payload) in [(0, b"a"), (10, b"b"), (20, b"a"), (300, b"c")] {
-            assert!(one.arrived(from(1), payload, after(ms), &mut dropped));
+            let arrived = one.arrived(from(1), payload, after(ms), &mut dropped);
+            one.is_open(ms, arrived.unwrap());
+            one.is_done(ms, after(ms));
             if let Some(handled) = one.take_handled(after(ms)) {
                 assert_eq!(other.handled_elsewhere(&handled, after(ms)), 0);
             }
             // The last one comes late, and what was handled before it came is known.
-            assert!(!other.arrived(from(1), payload, after(ms), &mut dropped));
+            let arrived = other.arrived(from(1), payload, after(ms), &mut dropped);
+            assert_eq!(arrived, None);
         }
         // The first manager is gone, and could not say everything.
         other.set_active(true, after(400));
@@ -189,15 +204,19 @@ mod tests {
         assert_eq!((dropped, other.bytes), (0, 0));
 
         other.set_active(false, after(2_000));
-        assert!(!other.arrived(from(1), b"d", after(2_000), &mut dropped));
-        assert!(!other.arrived(from(2), b"d", after(2_000), &mut dropped));
+        for sender in [1, 2] {
+            let arrived = other.arrived(from(sender), b"d", after(2_000), &mut dropped);
+            assert_eq!(arrived, None);
+        }
         let handled = [fingerprint(from(2), b"d")];
         other.handled_elsewhere(&handled, after(2_001));
         other.set_active(true, after(2_100));
         let left = other.take_left(after(3_100));
-        assert_eq!(left, [(from(1), Bytes::from_static(b"d"))]);
+        let known = fingerprint(from(1), b"d");
+        assert_eq!(left, [(known, from(1), Bytes::from_static(b"d"))]);
+        other.has_handled(known, after(3_100));
         let told = other.take_handled(after(3_350)).unwrap();
-        assert_eq!(told, [fingerprint(from(1), b"d")]);
+        assert_eq!(told, [known]);
     }
 
     #[test]

@@ -298,6 +298,10 @@ impl NodeCore {
         if let Some(owed) = self.keyed.outputs.published.remove(&key) {
             self.output_arrived(&owed);
         }
+        if *pool == PoolName::manager() {
+            let now = self.clock.now.mono;
+            self.manager_topic.is_done(number, now);
+        }
     }
 
     // --- records -----------------------------------------------------------------------------
