@@ -4,11 +4,14 @@
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::unused_self, reason = "a handler is a method")]
 
+use std::time::Duration;
+
 use muster_cluster::Role;
 use muster_cluster::node::{Context, Declarations, Framework, Site};
-use muster_data::{Record, Timespan, Timestamp};
+use muster_data::{Encode, Record, Timespan, Timestamp};
 use muster_frameworks::{Notice, NoticeRecord, standard};
 use muster_testkit::Cluster;
+use muster_wire::zeek::{Metadata, put_event};
 
 const LAYOUT: &str = r#"
     node = [
@@ -138,4 +141,45 @@ fn what_is_remembered_is_bounded() {
         ),
         [0, 2, 3]
     );
+}
+
+/// Of two managers one hears what a Zeek process publishes, and the manager that has a notice's kind and identifier logs it. Each of them
+/// dies once.
+#[test]
+fn several_managers_log_each_notice_once() {
+    let layout = r#"
+        node = [
+            { name = "manager", role = "manager", count = 2 },
+            { name = "logger", role = "logger" },
+            { name = "worker", role = "worker", count = 2 },
+        ]
+    "#;
+    let mut cluster = Cluster::of(layout, standard()).zeek("worker-2");
+    cluster.start();
+    cluster.run_for(Duration::from_secs(12));
+    let raise = |cluster: &mut Cluster, round: i64| {
+        for number in 0..20 {
+            let notice = Notice {
+                identifier: Some(format!("{number}")),
+                ..Notice::new(Timestamp::from_secs(round), "Test::Alarm", "something")
+            };
+            let mut payload = Vec::new();
+            put_event(&mut payload, Notice::NAME, Metadata::default(), |out| {
+                notice.encode(out);
+            });
+            cluster.zeek_publishes("worker-2", "zeek/cluster/manager", &payload);
+        }
+        cluster.run_for(Duration::from_secs(3));
+        cluster.log_of::<NoticeRecord>("notice").len()
+    };
+    assert_eq!(raise(&mut cluster, 0), 20);
+    for (round, dies) in (1..).zip(["manager-1", "manager-2"]) {
+        cluster.kill(dies);
+        cluster.run_for(Duration::from_secs(3));
+        // Less than an hour later all of them are suppressed, as the other manager knows.
+        assert_eq!(raise(&mut cluster, round), 20);
+        cluster.restart(dies);
+        cluster.run_for(Duration::from_secs(5));
+    }
+    assert_eq!(raise(&mut cluster, 3_600 * 2), 40);
 }

@@ -525,6 +525,10 @@ impl NodeLoop {
             self.core.counts.events_refused += 1;
             return None;
         };
+        if Self::is_for_manager(pool, digest) && self.handlers.contains_key(event.name()) {
+            self.dispatch(id.producer, &event);
+            return Some(Vec::new());
+        }
         let handler = self.core.keyed.handlers.iter();
         let handler = handler.filter(|((of, name), _)| of == pool && *name == event.name());
         let handler = handler.map(|(_, handler)| *handler).next();
@@ -532,10 +536,6 @@ impl NodeLoop {
             Some((framework, handler, self.frameworks.get_mut(framework)?))
         });
         let Some((framework, handler, hosted)) = hosted else {
-            if Self::is_for_manager(pool, digest) {
-                self.dispatch(id.producer, &event);
-                return Some(Vec::new());
-            }
             self.unhandled(id.producer, event.name());
             return None;
         };
