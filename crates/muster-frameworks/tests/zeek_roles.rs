@@ -665,3 +665,29 @@ fn a_server_of_another_version_raises_a_notice_whoever_owns_it() {
         "SSH::SERVER 'OpenSSH' version changed from OpenSSH_8.9p1 to OpenSSH_9.6 on 10.0.0.1";
     assert_eq!(notices(&cluster), [expected]);
 }
+
+/// Nobody handles the events of Muster's own detection there: they are counted as lost, and hold nothing back.
+#[test]
+fn data_nodes_that_are_all_zeek_processes_hold_no_worker_up() {
+    let rows = (0..40).map(|n| {
+        let row = connection(n);
+        Connection {
+            orig_h: row.resp_h,
+            resp_h: row.orig_h,
+            established: Some(false),
+            log: "conn".to_owned(),
+            ..row
+        }
+    });
+    let mut cluster = cluster("")
+        .zeek("data-1")
+        .zeek("data-2")
+        .feed("worker", rows);
+    cluster.start();
+    cluster.run_until_idle();
+    cluster.run_for(Duration::from_secs(30));
+    let worker = cluster.node("worker");
+    assert_eq!(worker.open_keyed_events(), 0);
+    let lost = worker.counts().keyed_unowned;
+    assert!(lost > 0 && lost >= cluster.count("not_sent"), "{lost}");
+}

@@ -298,6 +298,14 @@ impl Publishing {
         }
     }
 
+    /// Nobody will ever handle what is open. Returns the numbers of the events.
+    pub(crate) fn drop_all(&mut self) -> Vec<u64> {
+        self.towards.clear();
+        self.unowned.clear();
+        self.bytes = 0;
+        mem::take(&mut self.open).into_keys().collect()
+    }
+
     /// None of this producer's outputs below a number is sent by anybody any more.
     pub(crate) fn raise_outputs_floor(&mut self, floor: u64) {
         if floor > self.outputs_floor {

@@ -153,9 +153,11 @@ mod descriptors {
         /// Events for the owner of a key that came to this node again. They are not handled again.
         pub(super) KEYED_AGAIN = counter("muster_keyed_events_duplicate_total").key("keyed_again");
         /// Events for the owners of keys that were not taken: at their node, as too many were open (`full`: they are lost, and the
-        /// framework was told), or at the owner for want of room (`no_room`: they are sent again). Growth means that owners are slow, or
+        /// framework was told), as those who are in the pool handle no such events (`unowned`: Zeek processes, nodes of former releases; lost as
+        /// well), or at the owner for want of room (`no_room`: they are sent again). Growth means that owners are slow, or
         /// that there are too few.
         pub(super) KEYED_FULL = counter("muster_keyed_events_refused_total").key("keyed_full").fixed(&[("reason", "full")]);
+        pub(super) KEYED_UNOWNED = KEYED_FULL.key("keyed_unowned").fixed(&[("reason", "unowned")]);
         pub(super) KEYED_NO_ROOM = KEYED_FULL.key("keyed_no_room").fixed(&[("reason", "no_room")]);
         /// Log records and events of handlers of keyed events that left the node at once, not when the standby had the rows: a call had
         /// given away more than 4,096, or some 64,000 were open. Nothing is lost, unless the node dies in these moments.
@@ -298,6 +300,8 @@ pub struct NodeCounts {
     pub keyed_again: u64,
     /// Events for owners of keys that were not published, as too many were open.
     pub keyed_full: u64,
+    /// Events for owners of keys that were dropped, as nobody who is there handles them.
+    pub keyed_unowned: u64,
     /// Events for the owner of a key that this node had no room for; they come again.
     pub keyed_no_room: u64,
     /// What handlers of keyed events gave away that left at once, as there was too much of it.
@@ -372,6 +376,7 @@ impl NodeCounts {
             descriptors::KEYED_REPEATED.of(self.keyed_repeated),
             descriptors::KEYED_AGAIN.of(self.keyed_again),
             descriptors::KEYED_FULL.of(self.keyed_full),
+            descriptors::KEYED_UNOWNED.of(self.keyed_unowned),
             descriptors::KEYED_NO_ROOM.of(self.keyed_no_room),
             descriptors::KEYED_UNGUARDED.of(self.keyed_unguarded),
             descriptors::FOR_MANAGER_AGAIN.of(self.for_manager_again),

@@ -87,6 +87,8 @@ pub(super) struct PoolWork {
     keeper: Option<Keeper>,
     /// It was clear once who the members are.
     has_roster: bool,
+    /// Members are alive, and none of them handles such events: Zeek processes, and nodes of former releases.
+    is_ownerless: bool,
     /// Who waits for the end of an event, by its number.
     waiting: HashMap<u64, Waiting>,
 }
@@ -165,6 +167,7 @@ impl KeyedWork {
                 publishing: Publishing::new(),
                 keeper: None,
                 has_roster: false,
+                is_ownerless: false,
                 waiting: HashMap::new(),
             }
         })
@@ -208,6 +211,10 @@ impl NodeCore {
             return Ok(Number::Output(self.draft(&output)));
         }
         let work = self.keyed.pool(pool);
+        if work.is_ownerless {
+            self.counts.keyed_unowned += 1;
+            return Err(KeyedError::NoOwner(pool.clone()));
+        }
         let taken = work.publishing.publish(digest, payload);
         if let Ok(number) = taken {
             self.counts.keyed_published += 1;
@@ -436,6 +443,7 @@ impl NodeLoop {
         let pools: Vec<PoolName> = self.core.keyed.pools.keys().cloned().collect();
         let standing = self.coordination().map(|it| it.standing);
         let is_suspended = standing == Some(Standing::Suspended);
+        let mut ownerless = Vec::new();
         for name in &pools {
             let roster = if is_stale { self.roster(name) } else { None };
             if is_stale && roster.is_none() && now < self.start_deadline {
@@ -446,6 +454,15 @@ impl NodeLoop {
             };
             if let Some(roster) = roster {
                 pool.has_roster = true;
+                let view = self.core.members.pools.view(name);
+                let is_any_alive = view.is_some_and(|view| view.living().next().is_some());
+                pool.is_ownerless = is_any_alive && roster.holders().next().is_none();
+                if pool.is_ownerless {
+                    let dropped = pool.publishing.drop_all();
+                    self.core.counts.keyed_unowned += dropped.len() as u64;
+                    pool.waiting.clear();
+                    ownerless.extend(dropped.into_iter().map(|number| (name.clone(), number)));
+                }
                 self.core.keyed.outputs.members_changed(name);
                 pool.publishing.enter(roster.clone());
                 if let Some(keeper) = &mut pool.keeper {
@@ -474,6 +491,9 @@ impl NodeLoop {
         {
             self.core.forget_gone_producers();
         }
+        for (pool, number) in ownerless {
+            self.core.published_is_done(&pool, number);
+        }
         self.core.let_outputs_go();
         self.core.take_keyed_steps();
         self.tell_published();
@@ -489,7 +509,7 @@ impl NodeLoop {
 
     /// Handles the events that are ready.
     fn handle_keyed(&mut self, pool: &PoolName) {
-        while !self.core.has_many_outputs() {
+        while !self.core.keyed.outputs.are_many() {
             let work = self.core.keyed.pools.get_mut(pool);
             let keeper = work.and_then(|work| work.keeper.as_mut());
             let Some((receipt, event)) = keeper.and_then(Keeper::take_event) else {

@@ -40,6 +40,9 @@ pub enum KeyedError {
     /// So many events of this node are open that there is no room for another one: 65,536, or 64 MiB.
     #[error("too many events for the owners of keys of {0} are open")]
     Full(PoolName),
+    /// Members of the pool are alive, and none of them handles keyed events: Zeek processes, and nodes of former releases.
+    #[error("nobody in pool {0} handles events for the owners of keys")]
+    NoOwner(PoolName),
     /// The layout has no such pool.
     #[error("there is no pool {0}")]
     UnknownPool(PoolName),

@@ -20,7 +20,7 @@ use crate::node::node_core::NodeCore;
 /// The outputs of one call of a handler that are kept with the rows of its key.
 const MOST_AT_ONCE: usize = 4_096;
 
-/// While so much waits for loggers, or for the owners of other keys, no more events are handled.
+/// While so many records wait for loggers, no more events are handled.
 const MANY: usize = 16_384;
 const MANY_BYTES: usize = 32 << 20;
 
@@ -64,8 +64,9 @@ impl Outputs {
         self.outbox.len()
     }
 
-    fn are_many(&self) -> bool {
-        self.len() > MANY || self.outbox.bytes() > MANY_BYTES
+    /// Only what loggers are to take: events for owners of keys may be for this node itself, which has to go on handling them.
+    pub(super) fn are_many(&self) -> bool {
+        self.outbox.len() > MANY || self.outbox.bytes() > MANY_BYTES
     }
 
     pub(super) fn next_deadline(&self) -> Option<Mono> {
@@ -164,12 +165,6 @@ impl NodeCore {
         });
     }
 
-    /// Returns `true` if so many outputs are on their way that no more are to be made.
-    pub(super) fn has_many_outputs(&self) -> bool {
-        let outputs = &self.keyed.outputs;
-        outputs.are_many() || !outputs.made.has_room()
-    }
-
     /// Lets go what the standbys know of.
     pub(super) fn let_outputs_go(&mut self) {
         let now = self.clock.now.mono;
@@ -257,8 +252,7 @@ impl NodeCore {
 
     /// Publishes outputs for the owners of other keys, as far as there is room.
     fn publish_waiting_outputs(&mut self) {
-        let waiting = mem::take(&mut self.keyed.outputs.waiting);
-        for owed in waiting {
+        while let Some(owed) = self.keyed.outputs.waiting.pop_front() {
             let keeper = self.keyed.keeper(&owed.pool);
             let output = keeper.and_then(|keeper| keeper.output(owed.digest, owed.id));
             let output = output.and_then(|output| Output::read(output));
@@ -272,14 +266,15 @@ impl NodeCore {
                 self.keyed.outputs.on_the_way.remove(&owed.id);
                 continue;
             };
-            if self.members.pools.view(&pool).is_none() {
+            // The layout has no such pool, or those who are there handle no such events.
+            if self.members.pools.view(&pool).is_none() || self.keyed.pool(&pool).is_ownerless {
+                self.counts.keyed_unowned += 1;
                 self.output_arrived(&owed);
                 continue;
             }
             let work = self.keyed.pool(&pool);
             let Ok(number) = work.publishing.publish_as(digest, payload, Some(owed.id)) else {
-                self.keyed.outputs.waiting.push_back(owed);
-                continue;
+                return self.keyed.outputs.waiting.push_front(owed);
             };
             self.counts.keyed_published += 1;
             if owed.id.producer == maker_of_outputs(self.id)
