@@ -271,6 +271,7 @@ impl NodeLoop {
     pub fn step(&mut self, input: Input<'_>, now: Now) {
         self.core.clock.now = now;
         self.turn();
+        self.look_at_lease_of_keys();
         match input {
             Input::Message { from, payload } => {
                 self.core.counts.events_in += 1;

@@ -15,7 +15,7 @@ use self::intake::{Held, Producer};
 use self::settling::{Heard, Phase, Progress};
 use super::entry::{Changes, Contents, Entry, EventId, OutputChange, Receipt, Version, Wait};
 use super::lane::Lane;
-use super::messages::{EventsAck, KeyedEvent, LaneAck, LaneMessage};
+use super::messages::{EventsAck, LaneAck, LaneMessage};
 use super::roster::{Holder, Roster};
 use super::sabotage::Sabotage;
 
@@ -133,7 +133,7 @@ pub(crate) struct Keeper {
     held: VecDeque<Held>,
     held_bytes: usize,
     /// Events to handle.
-    ready: VecDeque<(Receipt, KeyedEvent)>,
+    ready: VecDeque<Held>,
     /// It owns keys that it did not own before.
     has_gained: bool,
     /// Outputs that may leave.
@@ -234,6 +234,16 @@ impl Keeper {
     /// The same, if it may act: its lease runs.
     pub(crate) fn acts_for(&self, digest: u32) -> bool {
         !self.is_suspended && self.serves(digest)
+    }
+
+    /// Returns `true` if it may not act.
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.is_suspended
+    }
+
+    /// Returns the session in which it owns what it owns, if it is in.
+    pub(crate) fn session(&self) -> Option<u64> {
+        Some(self.mine?.session)
     }
 
     /// Returns a row of a digest that this member owns.
@@ -463,7 +473,7 @@ impl Keeper {
 
     /// The member may act, or not: its lease runs, or has ended.
     pub(crate) fn set_suspended(&mut self, is_suspended: bool) {
-        self.is_suspended = is_suspended;
+        self.is_suspended = is_suspended && self.broken != Sabotage::GoesOnWithoutLease;
         self.release_held();
     }
 }

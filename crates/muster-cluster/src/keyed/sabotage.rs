@@ -40,6 +40,10 @@ pub enum Sabotage {
     TakesFromFormer,
     /// What is empty is forgotten although somebody may come back who has something older.
     ForgetsTooEarly,
+    /// A member goes on although its lease is over.
+    GoesOnWithoutLease,
+    /// A member handles what it has taken although its lease is over, or another one owns it by now.
+    HandlesWhatItHasTaken,
     /// A member takes what is there for all that is known, although both who had the rest are out.
     DoesNotWait,
     /// What has seen more owners wins, whenever the last of them began.

@@ -19,7 +19,7 @@ use super::dispatch::{HandlerRef, call};
 use super::framework::Hook;
 use super::node_core::NodeCore;
 use super::stores::Continuation;
-use super::{NodeLoop, Severity, StoreAuthority, shape};
+use super::{CoordinationReport, NodeLoop, Severity, StoreAuthority, shape};
 use crate::coordination::{Standing, View};
 use crate::hrw::Key;
 use crate::keyed::messages::{
@@ -340,6 +340,22 @@ impl NodeCore {
     }
 }
 
+/// Whether a member may not act: its node has no lease, or has one again and goes by what was decided before that still. Others may have
+/// taken over.
+fn is_suspended(lease: Option<CoordinationReport>, keeper: &Keeper) -> bool {
+    let Some(CoordinationReport {
+        standing, session, ..
+    }) = lease
+    else {
+        return false;
+    };
+    match standing {
+        Standing::Alone => false,
+        Standing::In => keeper.session().is_some_and(|known| known != session),
+        Standing::Suspended | Standing::Out => true,
+    }
+}
+
 impl NodeLoop {
     /// A framework handles an event as the owner of its key, and no other one does.
     pub(super) fn declare_keyed(
@@ -432,6 +448,18 @@ impl NodeLoop {
         Some(Roster::new(epoch, members.collect()))
     }
 
+    /// This node acts for the keys that it owns as long as its lease runs. It is looked at before anything is done: the node may have been
+    /// stopped for a while, and others may have taken over.
+    pub(super) fn look_at_lease_of_keys(&mut self) {
+        let lease = self.coordination();
+        for (_, keeper) in self.core.keyed.keepers() {
+            let is_suspended = is_suspended(lease, keeper);
+            if keeper.is_suspended() != is_suspended {
+                keeper.set_suspended(is_suspended);
+            }
+        }
+    }
+
     /// Looks who is there, handles the events of keys that this node owns, and says what is to be said.
     pub(super) fn look_at_keyed(&mut self) {
         let now = self.core.clock.now.mono;
@@ -441,9 +469,8 @@ impl NodeLoop {
         let is_late = self.core.keyed.look_at.take_if(|at| *at <= now).is_some();
         let is_stale = std::mem::take(&mut self.core.keyed.is_stale) || is_late;
         let pools: Vec<PoolName> = self.core.keyed.pools.keys().cloned().collect();
-        let standing = self.coordination().map(|it| it.standing);
-        let is_suspended = standing == Some(Standing::Suspended);
         let mut ownerless = Vec::new();
+        let lease = self.coordination();
         for name in &pools {
             let roster = if is_stale { self.roster(name) } else { None };
             if is_stale && roster.is_none() && now < self.start_deadline {
@@ -470,7 +497,7 @@ impl NodeLoop {
                 }
             }
             if let Some(keeper) = &mut pool.keeper {
-                keeper.set_suspended(is_suspended);
+                keeper.set_suspended(is_suspended(lease, keeper));
             }
             self.handle_keyed(name);
         }

@@ -125,7 +125,11 @@ impl Keeper {
             return false;
         }
         self.took(from, place);
-        self.ready.push_back((receipt, event));
+        self.ready.push_back(Held {
+            receipt,
+            generation,
+            event,
+        });
         true
     }
 
@@ -171,7 +175,17 @@ impl Keeper {
 
     /// Takes the next event to handle. [`changed`](Self::changed) follows, before anything else.
     pub(crate) fn take_event(&mut self) -> Option<(Receipt, KeyedEvent)> {
-        while let Some((receipt, event)) = self.ready.pop_front() {
+        // Others may have taken over from a member that may not act.
+        let handles_all = self.broken == Sabotage::HandlesWhatItHasTaken;
+        while (handles_all || !self.is_suspended)
+            && let Some(held) = self.ready.pop_front()
+        {
+            // Since it was taken there are other members: what is done to its key here does not count any more, or not yet.
+            if !handles_all && !self.serves(held.event.digest) {
+                self.expect_again(&held);
+                continue;
+            }
+            let Held { receipt, event, .. } = held;
             let EventId { producer, number } = receipt.sent_as;
             let known = self.producers.get(&producer);
             let is_over = known.is_none_or(|known| number < known.floor);
@@ -305,7 +319,7 @@ impl Keeper {
                 dropped.insert(producer);
                 continue;
             }
-            self.ready.push_back((held.receipt, held.event));
+            self.ready.push_back(held);
         }
         self.held_bytes = 0;
     }
