@@ -5,11 +5,11 @@ use muster_data::{DataRef, Record};
 use muster_wire::zeek::{EventRef, Message, Metadata};
 use muster_wire::{Class, EndpointId, Topic};
 
-use super::NodeLoop;
 use super::context::Context;
 use super::event::Event;
 use super::keyed::{KeyedError, Published};
 use super::node_core::NodeCore;
+use super::{Effect, NodeLoop, Report, Severity};
 use crate::hrw::Key;
 use crate::layout::{PoolName, Role};
 
@@ -131,7 +131,18 @@ impl NodeLoop {
     fn look_who_is_manager(&mut self) {
         let is_active = self.is_active_manager();
         let now = self.core.clock.now.mono;
-        self.core.manager_topic.set_active(is_active, now);
+        if self.core.manager_topic.set_active(is_active, now) {
+            let text = if is_active {
+                "this is the active manager"
+            } else {
+                "this is not the active manager any more"
+            };
+            let report = Report {
+                severity: Severity::Info,
+                text: text.to_owned(),
+            };
+            self.core.outbox.effects.push(Effect::Report(report));
+        }
     }
 
     /// Another manager has handled what came to the manager's topic.

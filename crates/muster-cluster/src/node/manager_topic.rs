@@ -52,12 +52,14 @@ pub(super) struct ManagerTopic {
 }
 
 impl ManagerTopic {
-    /// This manager is the active one, or is not any more.
-    pub(super) fn set_active(&mut self, is_active: bool, now: Mono) {
-        if is_active != self.is_active {
+    /// This manager is the active one, or is not any more. Returns `true` if that is new.
+    pub(super) fn set_active(&mut self, is_active: bool, now: Mono) -> bool {
+        let has_changed = is_active != self.is_active;
+        if has_changed {
             self.is_active = is_active;
             self.catch_up_at = is_active.then(|| now.after(WAIT));
         }
+        has_changed
     }
 
     /// A message has arrived. Returns its fingerprint if it is handled here; otherwise it is kept. `dropped` hears how many were kept too
