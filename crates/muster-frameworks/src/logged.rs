@@ -91,12 +91,11 @@ where
         too_many as u64
     }
 
-    /// Sees to it that rows are removed some time that another node had before.
+    /// Counts anew, with the rows that another node had before.
     pub(crate) fn gained(&mut self, cx: &mut Context<'_>) {
-        if !self.sweeps {
-            self.sweeps = true;
-            cx.schedule_mono(SWEEP_EVERY, self.token);
-        }
+        self.sweeps = true;
+        cx.cancel(self.token);
+        cx.schedule_mono(Duration::ZERO, self.token);
     }
 }
 

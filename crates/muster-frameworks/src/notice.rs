@@ -187,8 +187,9 @@ impl Framework for Notices {
         }
     }
 
-    fn keys_gained(&mut self, _: &PoolName, _: &mut Context<'_>) {
-        self.swept = None;
+    fn keys_gained(&mut self, _: &PoolName, cx: &mut Context<'_>) {
+        self.makes_room = true;
+        cx.schedule_mono(Duration::ZERO, MAKE_ROOM);
     }
 
     fn timer(&mut self, token: u64, cx: &mut Context<'_>) {
@@ -223,8 +224,8 @@ impl Notices {
                 cx.count("suppressed", 1);
                 return;
             }
-            cx.set(&LOGGED, &ts, &(ts + suppress_for));
-            self.remembered += 1;
+            let is_set = cx.set(&LOGGED, &ts, &(ts + suppress_for));
+            self.remembered += usize::from(is_set);
             if self.remembered > self.max_remembered && !self.makes_room {
                 self.makes_room = true;
                 cx.schedule_mono(Duration::ZERO, MAKE_ROOM);
@@ -252,7 +253,13 @@ impl Notices {
         let is_over = |until: Timestamp| closed.is_some_and(|closed| until <= closed);
         let (over, left): (Vec<_>, Vec<_>) =
             rows.into_iter().partition(|(_, _, until)| is_over(*until));
-        let too_many = left.len().saturating_sub(self.max_remembered);
+        // Some more, so that it is not swept for every notice.
+        let most = self.max_remembered;
+        let too_many = if left.len() > most {
+            left.len() - (most - most / 16)
+        } else {
+            0
+        };
         self.remembered = left.len() - too_many;
         cx.count("evicted", too_many as u64);
         for (key, ts, _) in over.iter().chain(&left[..too_many]) {

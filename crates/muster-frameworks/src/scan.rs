@@ -96,7 +96,8 @@ pub struct Scan {
 /// attempts that come later are counted as `late_rows`.
 ///
 /// Attempts are [keyed events](Context::publish_keyed), and what is counted is in rows under the attacker's key: a second node has them, and
-/// goes on when the one that counts is gone. No attempt is lost or counted twice, and no scan is logged twice.
+/// goes on when the one that counts is gone. No attempt is lost or counted twice, and no scan is logged twice, unless it was closed early
+/// for want of room.
 ///
 /// What changes while the cluster runs (`muster config set scan.threshold 25`) counts from then on: windows that are open are judged by
 /// the new threshold, and what was a scan stays one. The length of windows does not change: all runs are to have the same.
@@ -239,6 +240,8 @@ impl Framework for ScanDetection {
     }
 
     fn keys_gained(&mut self, _: &PoolName, cx: &mut Context<'_>) {
+        self.makes_room = true;
+        cx.schedule_mono(Duration::ZERO, MAKE_ROOM);
         // Their windows may be closed already.
         self.closed = None;
         if let Some(closed) = cx.closed() {
@@ -378,7 +381,10 @@ impl ScanDetection {
             known.is_scan = true;
             self.notice_of(attacker, counted).raise(cx);
         }
-        cx.set(&SCANS, &counted, &known);
+        if !cx.set(&SCANS, &counted, &known) {
+            // It would not be forgotten without it.
+            cx.remove(&VICTIMS, &victim);
+        }
         if self.entries > self.limits.max_entries && !self.makes_room {
             self.makes_room = true;
             cx.schedule_mono(Duration::ZERO, MAKE_ROOM);

@@ -40,6 +40,11 @@ impl Made {
         self.open.remove(&number);
     }
 
+    /// Nobody sends these any more.
+    pub(crate) fn are_over(&mut self, numbers: &Numbers) {
+        self.open.retain(|number, _| !numbers.contains(*number));
+    }
+
     /// Somebody has outputs.
     pub(crate) fn seen(&mut self, numbers: &Numbers, now: Mono) {
         for (number, at) in &mut self.open {

@@ -297,6 +297,15 @@ impl Outbox {
         self.end(id, false);
     }
 
+    /// Another owner has seen to it that these have arrived.
+    pub(crate) fn are_over(&mut self, maker: EndpointId, numbers: &Numbers) {
+        let ids = self.records.keys();
+        let over = ids.filter(|id| id.producer == maker && numbers.contains(id.number));
+        for id in over.copied().collect::<Vec<EventId>>() {
+            self.given_up(id);
+        }
+    }
+
     /// The members of a pool are others now. What has arrived, and whose owner has not said yet that it is known, comes again if
     /// it has to.
     pub(crate) fn members_changed(&mut self, pool: &PoolName) {
@@ -330,7 +339,12 @@ impl Outbox {
     /// Takes the records that no logger was given, for loggers that do not say what they have.
     pub(crate) fn take_waiting(&mut self) -> Vec<(Owed, Batch)> {
         let mut taken = Vec::new();
-        for id in std::mem::take(&mut self.waiting) {
+        let is_new = |id: &EventId| {
+            let record = self.records.get(id);
+            record.is_some_and(|record| record.given.is_none())
+        };
+        let new: Vec<EventId> = self.waiting.iter().copied().filter(is_new).collect();
+        for id in new {
             if let Some(owed) = self.arrive(id, None)
                 && let Some(record) = self.records.get(&id)
             {

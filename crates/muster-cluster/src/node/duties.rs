@@ -150,6 +150,12 @@ impl NodeLoop {
         if !self.is_from_node(from, ManagerHandled::NAME) {
             return;
         }
+        let name = self.core.members.membership.name_of(from);
+        let sender = name.and_then(|name| self.core.layout.node(name));
+        if sender.is_none_or(|sender| sender.role != Role::Manager) {
+            self.core.counts.control_events_refused += 1;
+            return;
+        }
         let Ok(handled) = event.arguments().to::<ManagerHandled>() else {
             self.core.counts.control_events_refused += 1;
             return;

@@ -87,6 +87,8 @@ pub(super) struct PoolWork {
     keeper: Option<Keeper>,
     /// It was clear once who the members are.
     has_roster: bool,
+    /// The roster that it goes by.
+    roster: Option<u64>,
     /// Members are alive, and none of them handles such events: Zeek processes, and nodes of former releases.
     is_ownerless: bool,
     /// Who waits for the end of an event, by its number.
@@ -167,6 +169,7 @@ impl KeyedWork {
                 publishing: Publishing::new(),
                 keeper: None,
                 has_roster: false,
+                roster: None,
                 is_ownerless: false,
                 waiting: HashMap::new(),
             }
@@ -490,7 +493,10 @@ impl NodeLoop {
                     pool.waiting.clear();
                     ownerless.extend(dropped.into_iter().map(|number| (name.clone(), number)));
                 }
-                self.core.keyed.outputs.members_changed(name);
+                if pool.roster != Some(roster.id()) {
+                    pool.roster = Some(roster.id());
+                    self.core.keyed.outputs.members_changed(name);
+                }
                 pool.publishing.enter(roster.clone());
                 if let Some(keeper) = &mut pool.keeper {
                     keeper.enter(roster, now);
@@ -521,8 +527,11 @@ impl NodeLoop {
         for (pool, number) in ownerless {
             self.core.published_is_done(&pool, number);
         }
+        let were_many = self.core.keyed.outputs.are_many();
         self.core.let_outputs_go();
         self.core.take_keyed_steps();
+        // What has waited for that is handled.
+        self.core.keyed.is_due |= were_many && !self.core.keyed.outputs.are_many();
         self.tell_published();
         for name in &pools {
             let pool = self.core.keyed.pools.get_mut(name);

@@ -25,6 +25,9 @@ fn fingerprint(from: EndpointId, payload: &[u8]) -> u64 {
     payload.iter().fold(hash, fold)
 }
 
+/// What a manager says at once.
+const TOLD_AT_ONCE: usize = 4_096;
+
 #[derive(Debug)]
 struct Kept {
     at: Mono,
@@ -37,10 +40,14 @@ struct Kept {
 #[derive(Debug, Default)]
 pub(super) struct ManagerTopic {
     is_active: bool,
-    kept: VecDeque<Kept>,
+    /// In the order of their coming, by number.
+    kept: BTreeMap<u64, Kept>,
+    /// The numbers of what has a fingerprint.
+    numbers: BTreeMap<u64, VecDeque<u64>>,
+    next: u64,
     bytes: usize,
-    /// What another manager has handled before it came here: how often.
-    early: BTreeMap<u64, u32>,
+    /// What another manager has handled before it came here, and when that was said.
+    early: BTreeMap<u64, VecDeque<Mono>>,
     early_since: VecDeque<(Mono, u64)>,
     /// What this manager handles, by the numbers of keyed events.
     open: BTreeMap<u64, u64>,
@@ -72,25 +79,50 @@ impl ManagerTopic {
         dropped: &mut u64,
     ) -> Option<u64> {
         let fingerprint = fingerprint(from, payload);
-        if self.is_active {
-            return Some(fingerprint);
-        }
-        if let Some(count) = self.early.get_mut(&fingerprint) {
-            *count -= 1;
-            if *count == 0 {
-                self.early.remove(&fingerprint);
-            }
+        if self.is_early(fingerprint) {
             return None;
         }
+        // The former manager may still say that it has handled it, and what was kept comes first.
+        if self.is_active && self.catch_up_at.is_none() {
+            return Some(fingerprint);
+        }
         self.bytes += payload.len();
-        self.kept.push_back(Kept {
+        let kept = Kept {
             at: now,
             fingerprint,
             from,
             payload: Bytes::copy_from_slice(payload),
-        });
+        };
+        self.kept.insert(self.next, kept);
+        let numbers = self.numbers.entry(fingerprint).or_default();
+        numbers.push_back(self.next);
+        self.next += 1;
         *dropped += self.expire(now);
         None
+    }
+
+    /// Returns `true` if another manager has handled a message before it came here. That is used up.
+    fn is_early(&mut self, fingerprint: u64) -> bool {
+        let Some(times) = self.early.get_mut(&fingerprint) else {
+            return false;
+        };
+        times.pop_front();
+        if times.is_empty() {
+            self.early.remove(&fingerprint);
+        }
+        true
+    }
+
+    /// Takes the oldest message with a fingerprint, if one is kept.
+    fn take_kept(&mut self, fingerprint: u64) -> Option<Kept> {
+        let numbers = self.numbers.get_mut(&fingerprint)?;
+        let number = numbers.pop_front()?;
+        if numbers.is_empty() {
+            self.numbers.remove(&fingerprint);
+        }
+        let kept = self.kept.remove(&number)?;
+        self.bytes -= kept.payload.len();
+        Some(kept)
     }
 
     /// A message is handled as this keyed event.
@@ -114,33 +146,32 @@ impl ManagerTopic {
     /// Forgets what is too old, or too much. Returns how many messages nobody is known to have handled.
     fn expire(&mut self, now: Mono) -> u64 {
         let mut dropped = 0;
-        while let Some(first) = self.kept.front()
+        while let Some((_, first)) = self.kept.first_key_value()
             && (self.kept.len() > MOST
                 || self.bytes > MOST_BYTES
                 || first.at.after(KEPT_FOR) <= now)
-            && let Some(first) = self.kept.pop_front()
         {
-            self.bytes -= first.payload.len();
-            dropped += 1;
+            // The first of all is the first of its fingerprint.
+            let fingerprint = first.fingerprint;
+            dropped += u64::from(self.take_kept(fingerprint).is_some());
         }
         while let Some((at, fingerprint)) = self.early_since.front().copied()
             && (self.early_since.len() > MOST || at.after(KEPT_FOR) <= now)
         {
             self.early_since.pop_front();
-            self.early.remove(&fingerprint);
+            let times = self.early.get(&fingerprint);
+            if times.is_some_and(|times| times.front() == Some(&at)) {
+                self.is_early(fingerprint);
+            }
         }
         dropped
     }
 
     /// Another manager has handled messages. Returns how many nobody is known to have handled that are dropped.
     pub(super) fn handled_elsewhere(&mut self, fingerprints: &[u64], now: Mono) -> u64 {
-        for fingerprint in fingerprints.iter().take(MOST) {
-            let same = |kept: &Kept| kept.fingerprint == *fingerprint;
-            let found = self.kept.iter().position(same);
-            if let Some(kept) = found.and_then(|at| self.kept.remove(at)) {
-                self.bytes -= kept.payload.len();
-            } else {
-                *self.early.entry(*fingerprint).or_default() += 1;
+        for fingerprint in fingerprints.iter().take(TOLD_AT_ONCE) {
+            if self.take_kept(*fingerprint).is_none() {
+                self.early.entry(*fingerprint).or_default().push_back(now);
                 self.early_since.push_back((now, *fingerprint));
             }
         }
@@ -150,7 +181,11 @@ impl ManagerTopic {
     /// Takes what this manager has to say, if it is due: what it has handled.
     pub(super) fn take_handled(&mut self, now: Mono) -> Option<Vec<u64>> {
         self.tell_at.take_if(|at| *at <= now)?;
-        Some(std::mem::take(&mut self.handled))
+        let rest = self.handled.split_off(self.handled.len().min(TOLD_AT_ONCE));
+        if !rest.is_empty() {
+            self.tell_at = Some(now);
+        }
+        Some(std::mem::replace(&mut self.handled, rest))
     }
 
     /// Takes what the former manager has not said that it has handled, when it has had its time to say so: fingerprints, senders and
@@ -160,7 +195,8 @@ impl ManagerTopic {
             return Vec::new();
         }
         self.bytes = 0;
-        let left = self.kept.drain(..);
+        self.numbers.clear();
+        let left = std::mem::take(&mut self.kept).into_values();
         left.map(|kept| (kept.fingerprint, kept.from, kept.payload))
             .collect()
     }
@@ -186,8 +222,9 @@ mod tests {
     fn the_next_manager_handles_what_the_former_one_has_not() {
         let (mut one, mut other) = (ManagerTopic::default(), ManagerTopic::default());
         one.set_active(true, after(0));
+        assert_eq!(one.take_left(after(1_000)), Vec::new());
         let mut dropped = 0;
-        for (ms, payload) in [(0, b"a"), (10, b"b"), (20, b"a"), (300, b"c")] {
+        for (ms, payload) in [(1_000, b"a"), (1_010, b"b"), (1_020, b"a"), (1_300, b"c")] {
             let arrived = one.arrived(from(1), payload, after(ms), &mut dropped);
             one.is_open(ms, arrived.unwrap());
             one.is_done(ms, after(ms));
@@ -199,25 +236,25 @@ mod tests {
             assert_eq!(arrived, None);
         }
         // The first manager is gone, and could not say everything.
-        other.set_active(true, after(400));
-        assert_eq!(other.take_left(after(1_399)), Vec::new());
-        let left = other.take_left(after(1_400));
+        other.set_active(true, after(1_400));
+        assert_eq!(other.take_left(after(2_399)), Vec::new());
+        let left = other.take_left(after(2_400));
         assert_eq!(left, Vec::new());
         assert_eq!((dropped, other.bytes), (0, 0));
 
-        other.set_active(false, after(2_000));
+        other.set_active(false, after(3_000));
         for sender in [1, 2] {
-            let arrived = other.arrived(from(sender), b"d", after(2_000), &mut dropped);
+            let arrived = other.arrived(from(sender), b"d", after(3_000), &mut dropped);
             assert_eq!(arrived, None);
         }
         let handled = [fingerprint(from(2), b"d")];
-        other.handled_elsewhere(&handled, after(2_001));
-        other.set_active(true, after(2_100));
-        let left = other.take_left(after(3_100));
+        other.handled_elsewhere(&handled, after(3_001));
+        other.set_active(true, after(3_100));
+        let left = other.take_left(after(4_100));
         let known = fingerprint(from(1), b"d");
         assert_eq!(left, [(known, from(1), Bytes::from_static(b"d"))]);
-        other.has_handled(known, after(3_100));
-        let told = other.take_handled(after(3_350)).unwrap();
+        other.has_handled(known, after(4_100));
+        let told = other.take_handled(after(4_350)).unwrap();
         assert_eq!(told, [known]);
     }
 

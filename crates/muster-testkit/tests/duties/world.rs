@@ -205,7 +205,7 @@ impl World {
         match wrong {
             Wrong::Dead => self.cluster.kill(manager),
             Wrong::BoxDead => self.cluster.kill_box(of_box),
-            Wrong::Stopped => self.cluster.stop(manager),
+            Wrong::Stopped => ledger::stops(|| self.cluster.stop(manager)),
             Wrong::Frozen => self.cluster.freeze(manager),
             Wrong::CutOff => self.cluster.cut_off(of_box),
         }

@@ -31,8 +31,10 @@ const TELL_MAKERS: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
 #[record(name = "Muster::keyed_outputs")]
 pub(in crate::node) struct OutputsHeld {
-    /// Ranges of numbers.
+    /// Ranges of numbers that it has.
     outputs: Vec<u64>,
+    /// Ranges of numbers that nobody has any more.
+    over: Vec<u64>,
 }
 
 /// What a node has of outputs.
@@ -45,8 +47,8 @@ pub(super) struct Outputs {
     /// The outputs that were published for the owners of other keys, by their pools and numbers there.
     published: BTreeMap<(PoolName, u64), Owed>,
     on_the_way: BTreeSet<EventId>,
-    /// Those that wait until fewer are open there.
-    waiting: VecDeque<Owed>,
+    /// Those that wait until fewer are open there, by where that is.
+    waiting: BTreeMap<PoolName, VecDeque<Owed>>,
     /// Who wants to hear of the end of an output.
     pub(super) asked: HashMap<u64, Waiting>,
     /// When those who have made outputs are told of them.
@@ -56,7 +58,7 @@ pub(super) struct Outputs {
 impl Outputs {
     /// Returns how many are on their way.
     pub(super) fn len(&self) -> usize {
-        self.outbox.len() + self.on_the_way.len() + self.waiting.len()
+        self.outbox.len() + self.on_the_way.len()
     }
 
     /// Returns how many records are on their way.
@@ -180,11 +182,18 @@ impl NodeCore {
         self.publish_waiting_outputs();
         let keepers = self.keyed.keepers();
         let forgotten = keepers.flat_map(|(_, keeper)| keeper.take_forgotten());
+        let mut over: BTreeMap<EndpointId, Numbers> = BTreeMap::new();
         for id in forgotten.collect::<Vec<EventId>>() {
             self.keyed.outputs.outbox.forgotten(id);
-            if id.producer == maker_of_outputs(self.id) {
+            let life = maker_of_outputs(id.producer);
+            if life == self.id {
                 self.keyed.outputs.made.over(id.number);
+            } else {
+                over.entry(life).or_default().insert(id.number);
             }
+        }
+        for (life, numbers) in over {
+            self.tell_maker(life, &Numbers::default(), &numbers);
         }
         let floor = self.keyed.outputs.made.floor();
         for pool in self.keyed.pools.values_mut() {
@@ -210,9 +219,10 @@ impl NodeCore {
                 let outbox = &mut self.keyed.outputs.outbox;
                 outbox.add(owed, batch, departure);
             }
-            Some(Output::Keyed { .. }) => {
-                if self.keyed.outputs.on_the_way.insert(id) {
-                    self.keyed.outputs.waiting.push_back(owed);
+            Some(Output::Keyed { pool, .. }) => {
+                let outputs = &mut self.keyed.outputs;
+                if outputs.on_the_way.insert(id) {
+                    outputs.waiting.entry(pool).or_default().push_back(owed);
                 }
             }
             Some(Output::Event {
@@ -252,7 +262,16 @@ impl NodeCore {
 
     /// Publishes outputs for the owners of other keys, as far as there is room.
     fn publish_waiting_outputs(&mut self) {
-        while let Some(owed) = self.keyed.outputs.waiting.pop_front() {
+        for (pool, mut waiting) in mem::take(&mut self.keyed.outputs.waiting) {
+            self.publish_outputs_for(&mut waiting);
+            if !waiting.is_empty() {
+                self.keyed.outputs.waiting.insert(pool, waiting);
+            }
+        }
+    }
+
+    fn publish_outputs_for(&mut self, waiting: &mut VecDeque<Owed>) {
+        while let Some(owed) = waiting.pop_front() {
             let keeper = self.keyed.keeper(&owed.pool);
             let output = keeper.and_then(|keeper| keeper.output(owed.digest, owed.id));
             let output = output.and_then(|output| Output::read(output));
@@ -274,7 +293,7 @@ impl NodeCore {
             }
             let work = self.keyed.pool(&pool);
             let Ok(number) = work.publishing.publish_as(digest, payload, Some(owed.id)) else {
-                return self.keyed.outputs.waiting.push_front(owed);
+                return waiting.push_front(owed);
             };
             self.counts.keyed_published += 1;
             if owed.id.producer == maker_of_outputs(self.id)
@@ -359,7 +378,8 @@ impl NodeCore {
                 node: self.node.name.to_string(),
                 producer: id.producer.to_string(),
                 number: id.number,
-                floor: self.floor_of(id.producer, id.number),
+                // Another owner may have said that it has arrived: then the logger says so, too.
+                floor: self.floor_of(id.producer, id.number).min(id.number),
             };
             let metadata = self.metadata();
             self.send(&topic, Class::Bulk, BATCH, metadata, |out| {
@@ -450,10 +470,8 @@ impl NodeCore {
         for (life, numbers) in held {
             if life == self.id {
                 self.keyed.outputs.made.seen(&numbers, now);
-            } else if self.members.membership.name_of(life).is_some() {
-                let topic = self.layout.topics().id(life);
-                let outputs = numbers.to_pairs();
-                self.tell(&topic, &OutputsHeld { outputs });
+            } else {
+                self.tell_maker(life, &numbers, &Numbers::default());
             }
         }
         self.keyed.outputs.made.expire(now);
@@ -465,6 +483,17 @@ impl NodeCore {
     }
 }
 
+impl NodeCore {
+    /// Tells another node of outputs that it has made, if it is there.
+    fn tell_maker(&mut self, life: EndpointId, held: &Numbers, over: &Numbers) {
+        if self.members.membership.name_of(life).is_some() {
+            let topic = self.layout.topics().id(life);
+            let (outputs, over) = (held.to_pairs(), over.to_pairs());
+            self.tell(&topic, &OutputsHeld { outputs, over });
+        }
+    }
+}
+
 impl NodeLoop {
     /// Another node has outputs that this one has made.
     pub(in crate::node) fn outputs_held(&mut self, from: EndpointId, event: &EventRef<'_>) {
@@ -472,11 +501,20 @@ impl NodeLoop {
             return;
         }
         let held = event.arguments().to::<OutputsHeld>().ok();
-        let Some(numbers) = held.and_then(|held| Numbers::from_pairs(&held.outputs)) else {
+        let numbers = held.and_then(|OutputsHeld { outputs, over }| {
+            Numbers::from_pairs(&outputs).zip(Numbers::from_pairs(&over))
+        });
+        let Some((held, over)) = numbers else {
             self.core.counts.control_events_refused += 1;
             return;
         };
         let now = self.core.clock.now.mono;
-        self.core.keyed.outputs.made.seen(&numbers, now);
+        let outputs = &mut self.core.keyed.outputs;
+        outputs.made.seen(&held, now);
+        outputs.made.are_over(&over);
+        outputs
+            .outbox
+            .are_over(maker_of_outputs(self.core.id), &over);
+        self.core.dispatch_records();
     }
 }
