@@ -1,16 +1,22 @@
-//! A trial load: numbered records, with which it can be seen whether log records arrive.
+//! A trial load: numbered records and events, with which it can be seen whether they arrive.
+
+mod events;
 
 use std::time::Duration;
 
-use muster_cluster::SettingSpec;
-use muster_cluster::node::{Context, Declarations, Framework, Severity, Site};
+use muster_cluster::node::{Context, Declarations, Framework, KeyedError, Severity, Site};
+use muster_cluster::{PoolName, SettingSpec};
 use muster_data::{Record, Timestamp};
 
-/// How often records are written.
+pub use self::events::{ProbeAcknowledged, ProbeEvent, ProbeHandled};
+
+/// How often records are written and events published.
 const EVERY: Duration = Duration::from_millis(50);
 
-/// The most records that a node writes in a second.
+/// The most records that a node writes in a second, and the most events that it publishes.
 const MOST: usize = 1_000_000;
+
+const KEYED_RATE: &str = "probe.keyed_rate";
 
 /// A record of the stream `probe`.
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
@@ -26,68 +32,147 @@ pub struct Probed {
     pub number: u64,
 }
 
+/// How many things are done at each of [`EVERY`], of so many a second.
+#[derive(Debug)]
+struct Pace {
+    rate: usize,
+    /// Parts of one that are left over.
+    rest: usize,
+}
+
+impl Pace {
+    /// Returns how many a setting asks for.
+    fn of(site: &Site<'_>, setting: &str) -> Self {
+        let rate = site.node.settings.size(setting).min(MOST);
+        Self { rate, rest: 0 }
+    }
+
+    fn take(&mut self) -> usize {
+        let parts = self.rate * usize::try_from(EVERY.as_millis()).unwrap_or(0) + self.rest;
+        self.rest = parts % 1000;
+        parts / 1000
+    }
+}
+
 /// Writes records to the stream `probe` on every node with the setting `probe.rate`. Each has a number that no other of
-/// its life has, so whoever counts them sees what is missing and what is there twice. Without the setting it does not run.
+/// its life has, so whoever counts them sees what is missing and what is there twice.
+///
+/// A node with the setting `probe.keyed_rate` also publishes events for the owners of keys. Their numbers are in the stream
+/// `probe_acknowledged` when they are acknowledged, and in `probe_handled` when they are handled. So what is acknowledged must be
+/// handled, and nothing handled twice. The rows of a life that is over stay: it is for trials.
+///
+/// Without the settings it does not run.
 #[derive(Debug)]
 pub struct Probe {
     node: String,
-    rate: usize,
     life: String,
-    next: u64,
-    /// Parts of records that are left over.
-    rest: usize,
+    records: Pace,
+    next_record: u64,
+    events: Pace,
+    next_event: u64,
+    owns_keys: bool,
 }
 
 impl Framework for Probe {
     const NAME: &'static str = "probe";
 
-    const SETTINGS: &'static [SettingSpec] = &[SettingSpec::count(
-        "probe.rate",
-        0,
-        "numbered records a second that a node writes to the stream `probe`, for trials; 0 for none",
-    )];
+    const SETTINGS: &'static [SettingSpec] = &[
+        SettingSpec::count(
+            "probe.rate",
+            0,
+            "numbered records a second that a node writes to the stream `probe`, for trials; 0 for none",
+        ),
+        SettingSpec::count(
+            KEYED_RATE,
+            0,
+            "numbered events a second that a node publishes for the owners of keys, for trials; 0 for none",
+        ),
+    ];
 
     fn create(site: &Site<'_>) -> Option<Self> {
-        let rate = site.node.settings.size("probe.rate").min(MOST);
-        (rate > 0).then(|| Self {
+        let records = Pace::of(site, "probe.rate");
+        let events = Pace::of(site, KEYED_RATE);
+        let mut nodes = site.layout.nodes().iter();
+        let owns_keys = site.owns_keys() && nodes.any(|node| node.settings.size(KEYED_RATE) > 0);
+        (records.rate > 0 || events.rate > 0 || owns_keys).then(|| Self {
             node: site.node.name.to_string(),
-            rate,
             life: String::new(),
-            next: 0,
-            rest: 0,
+            records,
+            next_record: 0,
+            events,
+            next_event: 0,
+            owns_keys,
         })
     }
 
     fn declare(&self, declarations: &mut Declarations<Self>) {
         declarations.stream::<Probed>("probe");
+        declarations.stream::<ProbeAcknowledged>("probe_acknowledged");
+        declarations.stream::<ProbeHandled>("probe_handled");
+        if self.owns_keys {
+            let key = |event: &ProbeEvent| event.key;
+            declarations.keyed(PoolName::proxy(), key, Self::handled);
+        }
     }
 
     fn init(&mut self, cx: &mut Context<'_>) {
         self.life = cx.id().to_string();
-        cx.schedule_mono(EVERY, 0);
+        if self.records.rate > 0 || self.events.rate > 0 {
+            cx.schedule_mono(EVERY, 0);
+        }
     }
 
     fn timer(&mut self, _: u64, cx: &mut Context<'_>) {
-        let parts = self.rate * usize::try_from(EVERY.as_millis()).unwrap_or(0) + self.rest;
-        self.rest = parts % 1000;
-        for _ in 0..parts / 1000 {
+        for _ in 0..self.records.take() {
             let record = Probed {
                 ts: cx.wall(),
                 node: self.node.clone(),
                 life: self.life.clone(),
-                number: self.next,
+                number: self.next_record,
             };
-            self.next += 1;
+            self.next_record += 1;
             if let Err(error) = cx.log("probe", &record) {
                 cx.report(Severity::Error, &error.to_string());
+            }
+        }
+        for _ in 0..self.events.take() {
+            match self.publish(cx) {
+                Ok(()) => {}
+                // The node counts it, and the number is not used.
+                Err(KeyedError::Full(_)) => break,
+                Err(error) => cx.report(Severity::Error, &error.to_string()),
             }
         }
         cx.schedule_mono(EVERY, 0);
     }
 }
 
+impl Probe {
+    fn publish(&mut self, cx: &mut Context<'_>) -> Result<(), KeyedError> {
+        let number = self.next_event;
+        let event = ProbeEvent::numbered(&self.life, number);
+        let published = cx.publish_keyed(&PoolName::proxy(), event.key, &event)?;
+        published.then(move |this: &mut Self, cx| this.acknowledged(number, cx));
+        self.next_event += 1;
+        Ok(())
+    }
+
+    fn acknowledged(&mut self, number: u64, cx: &mut Context<'_>) {
+        let record = ProbeAcknowledged {
+            ts: cx.wall(),
+            life: self.life.clone(),
+            number,
+        };
+        if let Err(error) = cx.log("probe_acknowledged", &record) {
+            cx.report(Severity::Error, &error.to_string());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use muster_cluster::node::Registry;
     use muster_testkit::Cluster;
 
@@ -110,5 +195,34 @@ mod tests {
         let numbers: Vec<u64> = records.iter().map(|record| record.number).collect();
         assert!(numbers.iter().copied().eq(0..numbers.len() as u64));
         assert!(records.iter().all(|record| record.node == "worker-1"));
+    }
+    #[test]
+    fn what_is_acknowledged_was_handled_once_and_in_order_also_when_an_owner_dies() {
+        let layout = r#"
+            node = [
+                { name = "manager", role = "manager" },
+                { name = "logger", role = "logger" },
+                { name = "data-1", role = "data" },
+                { name = "data-2", role = "data" },
+                { name = "worker-1", role = "worker", options = { "probe.keyed_rate" = 300 } },
+                { name = "worker-2", role = "worker" },
+            ]
+        "#;
+        let mut cluster = Cluster::of(layout, Registry::new().with::<Probe>());
+        cluster.start();
+        cluster.run_for(Duration::from_secs(12));
+        cluster.kill("data-1");
+        cluster.run_for(Duration::from_secs(12));
+        let of_stream = cluster.log_of::<ProbeAcknowledged>("probe_acknowledged");
+        let acknowledged: BTreeSet<u64> = of_stream.iter().map(|of| of.number).collect();
+        assert!(acknowledged.len() > 4000, "{}", acknowledged.len());
+        let of_stream = cluster.log_of::<ProbeHandled>("probe_handled");
+        let handled: BTreeSet<u64> = of_stream.iter().map(|of| of.number).collect();
+        assert_eq!(of_stream.len(), handled.len());
+        assert_eq!(acknowledged.difference(&handled).count(), 0);
+        assert!(of_stream.iter().all(|of| of.place == of.expected));
+        for node in ["data-1", "data-2"] {
+            assert!(of_stream.iter().any(|of| of.node == node), "{node}");
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 mod clients;
 pub(crate) mod decisions;
+mod files;
+mod keyed;
 mod plan;
 mod records;
 mod verdict;
@@ -71,14 +73,18 @@ pub(crate) fn run(boxes: &Boxes, plan: &Plan) -> Result<bool> {
     let is_good = |verdict: &&Verdict| verdict.is_good() || (plan.is_patient && verdict.is_true());
     let good = verdicts.iter().filter(is_good).count();
     drop(clients);
-    let account = cluster.account(&mut acknowledged)?;
+    cluster.stop(&mut acknowledged)?;
+    let records = records::account(boxes, &acknowledged)?;
+    let events = keyed::account(boxes)?;
     if plan.is_json {
-        say(&serde_json::to_string(&account)?);
+        say(&serde_json::to_string(&records)?);
+        say(&serde_json::to_string(&events)?);
     } else {
         say(&summary(&verdicts));
-        say(&account.line());
+        say(&records.line());
+        say(&events.line());
     }
-    Ok(good == verdicts.len() && account.is_good())
+    Ok(good == verdicts.len() && records.is_good() && events.is_good())
 }
 
 impl Cluster<'_> {
@@ -96,8 +102,8 @@ impl Cluster<'_> {
             .context("the cluster does not start any more")
     }
 
-    /// Stops everything, and reads the log files.
-    fn account(&self, acknowledged: &mut Acknowledged) -> Result<records::Account> {
+    /// Stops everything.
+    fn stop(&self, acknowledged: &mut Acknowledged) -> Result<()> {
         // Loggers come last: they take what the others still have.
         for made in of_cluster(self.boxes).collect::<Vec<_>>().into_iter().rev() {
             if let Ok(status) = made.status() {
@@ -105,7 +111,7 @@ impl Cluster<'_> {
             }
             made.run(&["agent", "stop"])?;
         }
-        records::account(of_cluster(self.boxes), acknowledged)
+        Ok(())
     }
 
     fn play(&mut self, number: u32, round: &Round, clients: &mut Clients) -> Result<Verdict> {

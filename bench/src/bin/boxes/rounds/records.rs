@@ -3,14 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
-use muster_bench::boxes::BoxOfOne;
-use muster_frameworks::log_files::{RotatedName, files_of, read_rows_of};
+use anyhow::Result;
+use muster_bench::boxes::Boxes;
 use serde::Serialize;
 use serde_json::Value;
 
-/// The stream of numbered records, and how many a worker writes in a second.
-const STREAM: &str = "probe";
+use super::files::{Files, rows};
+use super::keyed;
+
+/// What workers log: numbered records, and the numbers of events that were acknowledged.
+const STREAMS: [&str; 2] = ["probe", "probe_acknowledged"];
+
+/// How many numbered records a worker writes in a second.
 const RATE: u32 = 400;
 
 /// Sections of the layout, and what is set for each worker.
@@ -19,7 +23,10 @@ pub(super) const SECTIONS: &str = "[logging]\nrotation = \"3s\"\n[archive]\nenab
 /// The options of a node that writes records.
 pub(super) fn options(role: &str) -> String {
     if role == "worker" {
-        format!("options = {{ \"probe.rate\" = {RATE}, \"logging.spool\" = \"always\" }}\n")
+        let keyed = keyed::RATE;
+        format!(
+            "options = {{ \"probe.rate\" = {RATE}, \"probe.keyed_rate\" = {keyed}, \"logging.spool\" = \"always\" }}\n"
+        )
     } else {
         String::new()
     }
@@ -87,44 +94,18 @@ impl Account {
     }
 }
 
-fn directory(of: &BoxOfOne) -> PathBuf {
-    of.root.join("var/log/muster/current")
-}
-
 /// Reads the files of all boxes, whose nodes have stopped.
-pub(super) fn account<'a>(
-    boxes: impl Iterator<Item = &'a BoxOfOne>,
-    acknowledged: &Acknowledged,
-) -> Result<Account> {
-    let mut settled = Vec::new();
-    let mut unsettled = Vec::new();
-    for made in boxes {
-        let logs = directory(made);
-        if !logs.is_dir() {
-            continue;
-        }
-        for path in files_of(&logs, STREAM)? {
-            let name = path.file_name().and_then(|name| name.to_str());
-            let is_settled = name.is_some_and(|name| RotatedName::parse(name).is_some());
-            let files = if is_settled {
-                &mut settled
-            } else {
-                &mut unsettled
-            };
-            files.push(path);
-        }
-    }
+pub(super) fn account(boxes: &Boxes, acknowledged: &Acknowledged) -> Result<Account> {
+    let mut account = Account::default();
     let mut found = Found::default();
-    let twice = found.read(&settled)?;
-    let to_be_taken_out = found.read(&unsettled)?;
-    let mut account = Account {
-        lives: found.of_lives.len(),
-        in_files: found.records,
-        twice,
-        to_be_taken_out,
-        unsettled: unsettled.len(),
-        ..Account::default()
-    };
+    for stream in STREAMS {
+        let files = Files::of(boxes, stream)?;
+        account.twice += found.read(stream, &files.settled)?;
+        account.to_be_taken_out += found.read(stream, &files.unsettled)?;
+        account.unsettled += files.unsettled.len();
+    }
+    account.lives = found.of_lives.len();
+    account.in_files = found.records;
     for (life, count) in &acknowledged.0 {
         let numbers = found.of_lives.get(life);
         let there = numbers.map_or(0, |numbers| numbers.len() as u64);
@@ -137,22 +118,19 @@ pub(super) fn account<'a>(
 /// The records in files that were read.
 #[derive(Debug, Default)]
 struct Found {
-    of_lives: BTreeMap<String, BTreeSet<u64>>,
+    of_lives: BTreeMap<String, BTreeSet<(&'static str, u64)>>,
     records: u64,
 }
 
 impl Found {
-    /// Reads files. Returns how many of their records were there before.
-    fn read(&mut self, files: &[PathBuf]) -> Result<u64> {
+    /// Reads files of a stream. Returns how many of their records were there before.
+    fn read(&mut self, stream: &'static str, files: &[PathBuf]) -> Result<u64> {
         let mut twice = 0;
-        for path in files {
-            for row in read_rows_of(path)? {
-                let life = row.get("life").context("a record has a life")?;
-                let number = row.get("number").context("a record has a number")?;
-                self.records += 1;
-                let numbers = self.of_lives.entry(life.clone()).or_default();
-                twice += u64::from(!numbers.insert(number.parse()?));
-            }
+        for row in rows(files)? {
+            self.records += 1;
+            let numbers = self.of_lives.entry(row.text("life")?.to_owned());
+            let is_new = numbers.or_default().insert((stream, row.number("number")?));
+            twice += u64::from(!is_new);
         }
         Ok(twice)
     }
