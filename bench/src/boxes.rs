@@ -249,6 +249,21 @@ impl Boxes {
         self.boxes.iter()
     }
 
+    /// Keeps what is on the disks of boxes, which go with them. Returns where it is.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be copied.
+    pub fn keep_disks(&self) -> Result<PathBuf> {
+        let kept = self.directory.join("disks");
+        std::fs::create_dir_all(&kept)?;
+        for made in self.boxes.iter().filter(|made| made.disk.is_some()) {
+            let to = kept.join(&made.name);
+            done(Command::new("cp").arg("-a").arg(&made.root).arg(to))?;
+        }
+        Ok(kept)
+    }
+
     /// The directory that the boxes' roots are in.
     #[must_use]
     pub fn directory(&self) -> &Path {

@@ -96,8 +96,13 @@ fn in_boxes(
     let directory = std::env::temp_dir().join(format!("muster-boxes-{}", std::process::id()));
     std::fs::create_dir_all(&directory)?;
     // The boxes are taken down before their directory goes.
-    let result =
-        Boxes::make(names, &program, &directory, equipment).and_then(|boxes| act(&boxes, &program));
+    let result = Boxes::make(names, &program, &directory, equipment).and_then(|boxes| {
+        let result = act(&boxes, &program);
+        if !matches!(result, Ok(true)) && equipment.disk.is_some() {
+            boxes.keep_disks()?;
+        }
+        result
+    });
     if matches!(result, Ok(true)) {
         std::fs::remove_dir_all(&directory)?;
     } else {

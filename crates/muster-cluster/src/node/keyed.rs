@@ -451,6 +451,21 @@ impl NodeLoop {
         Some(Roster::new(epoch, members.collect()))
     }
 
+    /// Whether members of a pool are alive, and none of them handles events of keys: nobody ever will. One that does may not be in yet.
+    fn has_no_owner(&self, pool: &PoolName) -> bool {
+        let core = &self.core;
+        let living = core.members.pools.view(pool).into_iter();
+        let mut living = living.flat_map(PoolView::living).peekable();
+        let is_able = |name: &NodeName| {
+            let is_me = *name == core.node.name;
+            let other = || core.members.membership.id_of(name);
+            let life = if is_me { Some(core.id) } else { other() };
+            // Of whom nothing was heard yet nothing is known.
+            life.is_none_or(|life| core.keyed.able.contains(&life))
+        };
+        living.peek().is_some() && !living.any(|member| is_able(&member.name))
+    }
+
     /// This node acts for the keys that it owns as long as its lease runs. It is looked at before anything is done: the node may have been
     /// stopped for a while, and others may have taken over.
     pub(super) fn look_at_lease_of_keys(&mut self) {
@@ -476,6 +491,7 @@ impl NodeLoop {
         let lease = self.coordination();
         for name in &pools {
             let roster = if is_stale { self.roster(name) } else { None };
+            let is_ownerless = is_stale && self.has_no_owner(name);
             if is_stale && roster.is_none() && now < self.start_deadline {
                 self.core.keyed.look_at = Some(self.start_deadline);
             }
@@ -484,9 +500,7 @@ impl NodeLoop {
             };
             if let Some(roster) = roster {
                 pool.has_roster = true;
-                let view = self.core.members.pools.view(name);
-                let is_any_alive = view.is_some_and(|view| view.living().next().is_some());
-                pool.is_ownerless = is_any_alive && roster.holders().next().is_none();
+                pool.is_ownerless = is_ownerless;
                 if pool.is_ownerless {
                     let dropped = pool.publishing.drop_all();
                     self.core.counts.keyed_unowned += dropped.len() as u64;

@@ -11,6 +11,7 @@ mod control_events;
 mod coordination;
 mod feeds;
 mod indirect_neighbours;
+mod keyed;
 mod layouts;
 mod lease_trouble;
 mod log_flushes;

@@ -100,7 +100,7 @@ fn standing(rig: &Rig) -> Standing {
     rig.node.coordination().unwrap().standing
 }
 
-fn member(life: u8, session: u64, changed: u64, out: Option<OutReason>) -> Decided {
+pub(super) fn member(life: u8, session: u64, changed: u64, out: Option<OutReason>) -> Decided {
     Decided {
         box_name: "a".to_owned(),
         life: id(life),
