@@ -106,6 +106,8 @@ pub(crate) struct Keeper {
     mine: Option<Holder>,
     /// It may not act alone at present.
     is_suspended: bool,
+    /// From when on the leases of all are over who are out.
+    alone_from: Mono,
     /// When it was in last, as far as it knows.
     was_in: Mono,
     /// The last roster in which everything had a copy.
@@ -161,6 +163,7 @@ impl Keeper {
             roster: Roster::new(0, Vec::new()),
             mine: None,
             is_suspended: false,
+            alone_from: Mono::default(),
             was_in: Mono::default(),
             settled_in: None,
             waits_until: None,
@@ -236,6 +239,11 @@ impl Keeper {
         !self.is_suspended && self.serves(digest)
     }
 
+    /// Returns `true` if nobody who is out can take itself for a member any more.
+    pub(crate) fn is_alone(&self, now: Mono) -> bool {
+        now >= self.alone_from
+    }
+
     /// Returns `true` if it may not act.
     pub(crate) fn is_suspended(&self) -> bool {
         self.is_suspended
@@ -244,6 +252,11 @@ impl Keeper {
     /// Returns the session in which it owns what it owns, if it is in.
     pub(crate) fn session(&self) -> Option<u64> {
         Some(self.mine?.session)
+    }
+
+    /// Returns `true` if there are other members, who would take over.
+    pub(crate) fn has_others(&self) -> bool {
+        !self.lanes.is_empty()
     }
 
     /// Returns a row of a digest that this member owns.

@@ -28,6 +28,7 @@ pub(crate) struct Roster {
     epoch: u64,
     id: u64,
     members: Vec<RosterMember>,
+    came_late: bool,
 }
 
 impl Roster {
@@ -44,7 +45,20 @@ impl Roster {
             epoch,
             id: id.0,
             members,
+            came_late: false,
         }
+    }
+
+    /// Somebody went out and may come back: in this epoch the last of them. Whoever was admitted later has not heard what it had.
+    pub(crate) fn since_loss(mut self, epoch: Option<u64>) -> Self {
+        let is_later = |lost: u64| self.holders().all(|holder| holder.session > lost);
+        self.came_late = epoch.is_some_and(is_later);
+        self
+    }
+
+    /// Returns `true` if somebody is out who may come back, and all who are in were admitted later: what it had nobody else has.
+    pub(crate) fn came_late(&self) -> bool {
+        self.came_late
     }
 
     /// Returns the epoch that has decided it; 0 if nobody decides.

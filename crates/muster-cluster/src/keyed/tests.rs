@@ -268,3 +268,25 @@ fn an_event_is_not_done_before_the_standby_has_what_it_asks_for() {
     });
     assert_eq!(done.next(), Some((life(9), true)));
 }
+
+#[test]
+fn who_came_after_all_were_out_waits_for_them() {
+    let now = Mono::default().after(Duration::from_secs(100));
+    let serves = |roster: Roster, later: u64| {
+        let mut keeper = Keeper::new(life(2), KeeperLimits::default());
+        keeper.enter(roster, now);
+        keeper.tick(now.after(Duration::from_secs(later)));
+        keeper.serves(7)
+    };
+    // The last one that went out did so before this one came: it had everything.
+    assert!(!serves(roster(9, &[2]).since_loss(Some(5)), 9));
+    assert!(serves(roster(9, &[2]).since_loss(Some(5)), 10));
+    // It was there when the last one went out, or nobody has.
+    assert!(serves(roster(9, &[2]).since_loss(Some(9)), 0));
+    assert!(serves(roster(9, &[2]).since_loss(None), 0));
+    // Who was settled before knows more than that.
+    let mut keeper = Keeper::new(life(2), KeeperLimits::default());
+    keeper.enter(roster(9, &[2]), now);
+    keeper.enter(roster(11, &[2]).since_loss(Some(10)), now);
+    assert!(keeper.serves(7));
+}

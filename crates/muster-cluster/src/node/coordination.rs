@@ -232,6 +232,12 @@ impl NodeLoop {
         }
     }
 
+    /// Whether it has said so: others take over from now on.
+    pub(in crate::node) fn has_left_coordinators(&self) -> bool {
+        let session = self.coordination.as_ref().map(|it| it.lease.session());
+        self.stopping && session.is_some_and(|session| session != 0)
+    }
+
     fn tell_coordinators<E: Record + Encode>(&mut self, event: &E) {
         let Some(coordination) = &self.coordination else {
             return;

@@ -11,6 +11,7 @@ use super::keyed::{KeyedError, Published};
 use super::node_core::NodeCore;
 use super::{Effect, NodeLoop, Report, Severity};
 use crate::hrw::Key;
+use crate::keyed::Keeper;
 use crate::layout::{PoolName, Role};
 
 /// The duty of whoever hears the manager's topic.
@@ -24,10 +25,15 @@ pub(super) struct ManagerHandled {
 }
 
 impl NodeCore {
-    /// Returns `true` if the node is a manager and has a duty at present, with everything that is known of it.
-    pub(super) fn has_duty(&self, duty: &str) -> bool {
-        let keeper = self.keyed.keeper(&PoolName::manager());
-        keeper.is_some_and(|keeper| keeper.acts_for(Key::from(duty).digest()))
+    /// Returns `true` if the node is a manager and has a duty at present, and no other one can take itself for it. What handlers of keyed
+    /// events do counts once, whoever else takes itself for it.
+    fn has_duty(&self, duty: &str) -> bool {
+        let digest = Key::from(duty).digest();
+        let has = |keeper: &Keeper| {
+            let is_alone = self.is_in_keyed_handler() || keeper.is_alone(self.clock.now.mono);
+            is_alone && keeper.acts_for(digest)
+        };
+        self.keyed.keeper(&PoolName::manager()).is_some_and(has)
     }
 
     /// Returns `true` if an event for this topic is handled by one of several managers.
@@ -47,7 +53,8 @@ impl<'c> Context<'c> {
     /// Returns `true` if this node has a duty at present: it is a manager, and of several the one that [events for the
     /// duty](Context::publish_to_duty) go to, with all of its rows.
     ///
-    /// Duties are divided among the managers. When the one that has a duty is gone, another one has it. A manager without a lease has none.
+    /// Duties are divided among the managers. When the one that has a duty is gone, another one has it: events for it are handled there at once,
+    /// and elsewhere this is `true` there two seconds later, when the lease of the former one is over. A manager without a lease has none.
     pub fn has_duty(&self, duty: &str) -> bool {
         self.core.has_duty(duty)
     }
@@ -84,7 +91,8 @@ impl NodeLoop {
 
     /// Returns `true` if this node is the manager that hears the manager's topic.
     pub fn is_active_manager(&self) -> bool {
-        self.core.has_duty(ACTIVE)
+        let keeper = self.core.keyed.keeper(&PoolName::manager());
+        keeper.is_some_and(|keeper| keeper.acts_for(Key::from(ACTIVE).digest()))
     }
 
     /// A message to the manager's topic has arrived.

@@ -20,7 +20,7 @@ use super::framework::Hook;
 use super::node_core::NodeCore;
 use super::stores::Continuation;
 use super::{CoordinationReport, NodeLoop, Severity, StoreAuthority, shape};
-use crate::coordination::{Standing, View};
+use crate::coordination::{OutReason, Standing, View};
 use crate::hrw::Key;
 use crate::keyed::messages::{
     EVENTS, EVENTS_ACK, LANE, LANE_ACK, put_events_ack, put_keyed_events, put_lane, put_lane_ack,
@@ -343,9 +343,20 @@ impl NodeCore {
     }
 }
 
-/// Whether a member may not act: its node has no lease, or has one again and goes by what was decided before that still. Others may have
-/// taken over.
-fn is_suspended(lease: Option<CoordinationReport>, keeper: &Keeper) -> bool {
+/// The epoch in which a member of a pool went out last that may come back with what it had.
+fn last_loss(decided: &View, pool: &PoolView) -> Option<u64> {
+    let members = pool.members().iter();
+    let known = members.filter_map(|member| decided.get(member.name.as_str()));
+    let lost = known.filter(|known| {
+        let is_gone = matches!(known.out, Some(OutReason::Left | OutReason::Superseded));
+        known.out.is_some() && !is_gone
+    });
+    lost.map(|known| known.changed).max()
+}
+
+/// Whether a member may not act: its node has no lease, or has one again and goes by what was decided before that still, or has said that
+/// it stops. Others may have taken over.
+fn is_suspended(lease: Option<CoordinationReport>, has_left: bool, keeper: &Keeper) -> bool {
     let Some(CoordinationReport {
         standing, session, ..
     }) = lease
@@ -354,7 +365,10 @@ fn is_suspended(lease: Option<CoordinationReport>, keeper: &Keeper) -> bool {
     };
     match standing {
         Standing::Alone => false,
-        Standing::In => keeper.session().is_some_and(|known| known != session),
+        Standing::In => {
+            let is_former = keeper.session().is_some_and(|known| known != session);
+            is_former || (has_left && keeper.has_others())
+        }
         Standing::Suspended | Standing::Out => true,
     }
 }
@@ -448,7 +462,8 @@ impl NodeLoop {
             core.keyed.able.contains(&holder.life).then_some(member)
         });
         let epoch = decided.map_or(0, View::epoch);
-        Some(Roster::new(epoch, members.collect()))
+        let lost = decided.and_then(|decided| last_loss(decided, view));
+        Some(Roster::new(epoch, members.collect()).since_loss(lost))
     }
 
     /// Whether members of a pool are alive, and none of them handles events of keys: nobody ever will. One that does may not be in yet.
@@ -469,9 +484,9 @@ impl NodeLoop {
     /// This node acts for the keys that it owns as long as its lease runs. It is looked at before anything is done: the node may have been
     /// stopped for a while, and others may have taken over.
     pub(super) fn look_at_lease_of_keys(&mut self) {
-        let lease = self.coordination();
+        let (lease, has_left) = (self.coordination(), self.has_left_coordinators());
         for (_, keeper) in self.core.keyed.keepers() {
-            let is_suspended = is_suspended(lease, keeper);
+            let is_suspended = is_suspended(lease, has_left, keeper);
             if keeper.is_suspended() != is_suspended {
                 keeper.set_suspended(is_suspended);
             }
@@ -488,7 +503,7 @@ impl NodeLoop {
         let is_stale = std::mem::take(&mut self.core.keyed.is_stale) || is_late;
         let pools: Vec<PoolName> = self.core.keyed.pools.keys().cloned().collect();
         let mut ownerless = Vec::new();
-        let lease = self.coordination();
+        let (lease, has_left) = (self.coordination(), self.has_left_coordinators());
         for name in &pools {
             let roster = if is_stale { self.roster(name) } else { None };
             let is_ownerless = is_stale && self.has_no_owner(name);
@@ -517,7 +532,7 @@ impl NodeLoop {
                 }
             }
             if let Some(keeper) = &mut pool.keeper {
-                keeper.set_suspended(is_suspended(lease, keeper));
+                keeper.set_suspended(is_suspended(lease, has_left, keeper));
             }
             self.handle_keyed(name);
         }

@@ -67,8 +67,6 @@ pub(crate) struct Ledger {
     idle: BTreeSet<String>,
     /// The lives that have acted.
     former: BTreeSet<String>,
-    /// A manager stops in order: it says so, and goes on until it is done.
-    is_stopping: bool,
     /// How often another one acted than before.
     pub(crate) takings: usize,
     pub(crate) problem: Option<String>,
@@ -80,7 +78,7 @@ impl Ledger {
         if self.acting.as_deref() != Some(me) {
             self.takings += 1;
             let is_new = !self.former.contains(me);
-            if !(is_new || self.is_stopping || self.idle.contains(me)) {
+            if !(is_new || self.idle.contains(me)) {
                 self.fail(format!("OVERLAP: {me} acts after {:?}", self.acting));
             }
             self.acting = Some(me.to_owned());
@@ -96,17 +94,6 @@ impl Ledger {
 
 thread_local! {
     static LEDGER: RefCell<Ledger> = RefCell::default();
-}
-
-/// A manager stops in order, and the next one may have its duties before it has come to its end.
-pub(crate) fn stops(stop: impl FnOnce()) {
-    LEDGER.with_borrow_mut(|ledger| ledger.is_stopping = true);
-    stop();
-    LEDGER.with_borrow_mut(|ledger| {
-        ledger.is_stopping = false;
-        ledger.acting = None;
-        ledger.former.clear();
-    });
 }
 
 pub(crate) fn take() -> Ledger {
@@ -153,8 +140,8 @@ impl Framework for Counting {
     }
 }
 
-/// A manager looks whether it has the duty, and acts if it has. Returns `true` if it has.
-fn look(cx: &Context<'_>) -> bool {
+/// A manager looks whether it has the duty, and acts if it has.
+fn look(cx: &Context<'_>) {
     let me = cx.id().to_string();
     let has = cx.has_duty(DUTY);
     LEDGER.with_borrow_mut(|ledger| {
@@ -164,7 +151,6 @@ fn look(cx: &Context<'_>) -> bool {
             ledger.idle.insert(me);
         }
     });
-    has
 }
 
 #[allow(
@@ -196,7 +182,7 @@ impl Counting {
     }
 
     fn hit(&mut self, hit: Hit, cx: &mut KeyedContext<'_, '_, String>) {
-        if !look(cx) {
+        if !cx.has_duty(DUTY) {
             let problem = format!("IDLE: {hit:?} is handled without the duty");
             LEDGER.with_borrow_mut(|ledger| ledger.fail(problem));
         }

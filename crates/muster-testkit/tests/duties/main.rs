@@ -38,7 +38,7 @@ fn what_workers_publish_for_the_manager_is_handled_whatever_happens_to_one() {
 
 #[test]
 fn acknowledged_events_for_a_duty_are_in_its_rows_once_whatever_happens_to_a_box() {
-    let all = all(Concerns::Everything, 4);
+    let all = all(Concerns::Everything, 8);
     println!("{all:?}");
     assert!(all.acknowledged > 500 && all.takings > 4, "{all:?}");
     assert!(all.troubles.troubles > 10, "{all:?}");

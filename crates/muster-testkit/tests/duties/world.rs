@@ -125,9 +125,9 @@ pub(crate) fn run(seed: u64, concerns: Concerns, broken: KeyedSabotage) -> Resul
 }
 
 impl World {
-    /// Waits until everything is in order.
+    /// Waits until everything is in order. Who comes and goes often is admitted later and later.
     fn settle(&mut self) {
-        for _ in 0..60 {
+        for _ in 0..240 {
             self.cluster.run_for(ms(500));
             if self.is_calm() {
                 return;
@@ -205,7 +205,7 @@ impl World {
         match wrong {
             Wrong::Dead => self.cluster.kill(manager),
             Wrong::BoxDead => self.cluster.kill_box(of_box),
-            Wrong::Stopped => ledger::stops(|| self.cluster.stop(manager)),
+            Wrong::Stopped => self.cluster.stop(manager),
             Wrong::Frozen => self.cluster.freeze(manager),
             Wrong::CutOff => self.cluster.cut_off(of_box),
         }

@@ -6,6 +6,7 @@ use std::mem;
 use muster_wire::{EndpointId, Mono};
 
 use super::{Keeper, MAY_COME_BACK, WAIT_FOR_LOST};
+use crate::coordination::LEASE;
 use crate::keyed::entry::{Contents, Version, Wait};
 use crate::keyed::lane::Lane;
 use crate::keyed::messages::Mark;
@@ -56,6 +57,11 @@ impl Keeper {
         if is_same {
             return;
         }
+        let mut holders = before.holders();
+        let is_anybody_out = holders.any(|holder| !self.roster.has(holder));
+        if self.roster.epoch() > 0 && (is_anybody_out || mine != former) {
+            self.alone_from = now.after(LEASE);
+        }
         self.withdraw();
         if mine != former {
             self.begin_again(now);
@@ -79,11 +85,12 @@ impl Keeper {
         };
         self.open_lanes(mine);
         self.divide(mine);
-        // Those who have the rest may come back: coordinators that could not be reached take all for out.
-        let is_lost = self
-            .settled_in
-            .as_ref()
-            .is_some_and(|settled| settled.may_lose_both(&self.roster));
+        // Those who have the rest may come back: coordinators that could not be reached take all for out. Who was never in knows by those
+        // who are out that there is something.
+        let is_lost = match &self.settled_in {
+            Some(settled) => settled.may_lose_both(&self.roster),
+            None => self.roster.came_late(),
+        };
         if is_lost && self.broken != Sabotage::DoesNotWait {
             self.waits_until = Some(now.after(WAIT_FOR_LOST));
         } else {

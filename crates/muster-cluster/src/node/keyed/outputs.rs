@@ -111,6 +111,11 @@ impl NodeCore {
         }
     }
 
+    /// Returns `true` while a handler of a keyed event runs.
+    pub(in crate::node) fn is_in_keyed_handler(&self) -> bool {
+        self.keyed.outputs.drafts.is_some()
+    }
+
     /// Returns `true` if what is given away now is kept with the rows of a key. What goes beyond the bounds of that leaves at once.
     pub(in crate::node) fn drafts_outputs(&mut self) -> bool {
         let outputs = &self.keyed.outputs;
