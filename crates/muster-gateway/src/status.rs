@@ -90,6 +90,9 @@ pub struct NodeStatus {
     /// What it has of its cluster's coordinators, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coordination: Option<CoordinationStatus>,
+    /// Of several managers, whether this is the one that hears the manager's topic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_manager: Option<bool>,
     /// Where the node serves its metrics and status.
     #[serde(default)]
     pub monitor: Option<String>,
@@ -570,6 +573,19 @@ impl NodeStatus {
 }
 
 impl ClusterStatus {
+    /// Returns the managers that take themselves for the active one: one, if all is well. `None` if the layout has one manager, or none
+    /// reports.
+    pub fn active_managers(&self) -> Option<Vec<&str>> {
+        let nodes = self.nodes.iter().filter(|node| node.pid.is_some());
+        let known = nodes.filter_map(|node| {
+            let is_active = node.report.as_ref()?.active_manager?;
+            Some((node.node.as_str(), is_active))
+        });
+        let known: Vec<(&str, bool)> = known.collect();
+        let active = known.iter().filter(|(_, is_active)| *is_active);
+        (!known.is_empty()).then(|| active.map(|(name, _)| *name).collect())
+    }
+
     /// Returns whether every box answers, and every node of theirs runs, has just reported, and sees all the nodes that it
     /// works with. Nodes of machines without an agent are left out.
     pub fn all_ready(&self) -> bool {

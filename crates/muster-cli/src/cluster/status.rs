@@ -122,6 +122,9 @@ fn text(cluster: &ClusterStatus) -> String {
     for line in decisions.into_iter().flatten() {
         let _ = writeln!(text, "{line}");
     }
+    if let Some(active) = cluster.active_managers() {
+        let _ = writeln!(text, "{}", active_manager(&active));
+    }
     let outdated = cluster.nodes.iter().filter(|node| node.outdated);
     let outdated: Vec<&str> = outdated.map(|node| node.node.as_str()).collect();
     if !outdated.is_empty() {
@@ -150,6 +153,18 @@ fn text(cluster: &ClusterStatus) -> String {
         }
     }
     text
+}
+
+/// Who of several managers is active, in words.
+fn active_manager(active: &[&str]) -> String {
+    match active {
+        [] => "no manager is active: what is said to the manager waits".to_owned(),
+        [name] => format!("the active manager is {name}"),
+        several => format!(
+            "several managers take themselves for the active one: {}",
+            several.join(", ")
+        ),
+    }
 }
 
 /// A box, in words.

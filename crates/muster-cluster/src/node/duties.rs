@@ -89,6 +89,11 @@ impl NodeLoop {
         is_one.then(|| core.layout.topics().manager())
     }
 
+    /// Returns whether this node is the active manager; `None` if it is not one of several managers.
+    pub fn active_manager(&self) -> Option<bool> {
+        self.manager_topic().map(|_| self.is_active_manager())
+    }
+
     /// Returns `true` if this node is the manager that hears the manager's topic.
     pub fn is_active_manager(&self) -> bool {
         let keeper = self.core.keyed.keeper(&PoolName::manager());

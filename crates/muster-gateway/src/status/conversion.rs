@@ -58,6 +58,7 @@ impl NodeStatus {
             troubles: report.troubles.iter().map(TroubleStatus::new).collect(),
             detours: report.detours.clone(),
             coordination: report.coordination.map(CoordinationStatus::new),
+            active_manager: report.active_manager,
             monitor: None,
             gateway: None,
             bridge: None,

@@ -603,6 +603,7 @@ impl Driver {
                 .map(ToString::to_string)
                 .collect(),
             coordination: self.node.coordination(),
+            active_manager: self.node.active_manager(),
             store_memory: self.stores.budget(),
             made: Instant::now(),
         };

@@ -23,6 +23,7 @@ pub(crate) struct LoopReport {
     pub(crate) troubles: Vec<Trouble>,
     pub(crate) detours: Vec<String>,
     pub(crate) coordination: Option<CoordinationReport>,
+    pub(crate) active_manager: Option<bool>,
     pub(crate) input_ended: Option<bool>,
     pub(crate) input_low: Option<i64>,
     pub(crate) names: BTreeMap<EndpointId, String>,
@@ -54,6 +55,8 @@ pub struct NodeReport {
     pub detours: Vec<String>,
     /// What the node has of its coordinators, if its layout has any.
     pub coordination: Option<CoordinationReport>,
+    /// Whether the node is the one that hears the manager's topic; `None` if it is not one of several managers.
+    pub active_manager: Option<bool>,
     /// Whether the inputs have ended; `None` without inputs.
     pub input_ended: Option<bool>,
     /// The event time up to which the inputs have been read, in nanoseconds since 1970.
@@ -125,6 +128,7 @@ impl NodeReport {
             troubles: said.troubles,
             detours: said.detours,
             coordination: said.coordination,
+            active_manager: said.active_manager,
             store_memory: said.store_memory,
             input_ended: said.input_ended,
             input_low: said.input_low,

@@ -119,6 +119,11 @@ pub(super) fn checks(status: &ClusterStatus) -> Vec<Check> {
         "they decide and are all there, or there is nothing to decide",
     );
     look(
+        "managers",
+        &|at| managers(status, at),
+        "one is active, or there is one only",
+    );
+    look(
         "troubles",
         &|at| troubles(status, at),
         "no node fails at anything",
@@ -374,6 +379,20 @@ fn stores(status: &ClusterStatus, at: &mut Looking<'_>) {
     }
 }
 
+fn managers(status: &ClusterStatus, at: &mut Looking<'_>) {
+    match status.active_managers().as_deref() {
+        None | Some([_]) => {}
+        Some([]) => at.fail(
+            "none is active: what is said to the manager waits".to_owned(),
+            "`muster coordinators` says whether they decide; it takes a few seconds when one is lost",
+        ),
+        Some(several) => at.fail(
+            format!("{} take themselves for the active one", several.join(" and ")),
+            "without coordinators both sides of a cut have one; otherwise it is over in a moment",
+        ),
+    }
+}
+
 fn programs(status: &ClusterStatus, at: &mut Looking<'_>) {
     for node in status.nodes.iter().filter(|node| node.outdated) {
         at.warn(
@@ -545,7 +564,7 @@ mod tests {
             checks.iter().all(|check| check.verdict == Verdict::Ok),
             "{checks:?}"
         );
-        assert_eq!(checks.len(), 13);
+        assert_eq!(checks.len(), 14);
     }
 
     #[test]
@@ -604,6 +623,23 @@ mod tests {
         assert_eq!(
             link,
             ["FAIL links: data-1 has no link with worker-1, and reaches it through others"]
+        );
+        let idle = found(|status| report(status, |node| node.active_manager = Some(false)));
+        assert_eq!(
+            idle,
+            ["FAIL managers: none is active: what is said to the manager waits"]
+        );
+        let one = found(|status| report(status, |node| node.active_manager = Some(true)));
+        assert_eq!(one, [""; 0]);
+        let two = found(|status| {
+            for node in &mut status.nodes {
+                let report = node.report.get_or_insert_default();
+                report.active_manager = Some(true);
+            }
+        });
+        assert_eq!(
+            two,
+            ["FAIL managers: data-1 and worker-1 take themselves for the active one"]
         );
         let young = found(|status| {
             report(status, |node| node.detours.push("worker-1".to_owned()));
