@@ -51,7 +51,7 @@ pub use known_services::{KNOWN_SERVICES, KnownService, KnownServices, ServiceSee
 pub use log_files::{FileSink, LogFiles, LogFilesConfig, LogFilesError, LogFormat};
 pub use log_input::{InputBatch, InputSummary, LogInput, LogInputConfig, Share};
 pub use notice::{Notice, NoticeRecord, Notices};
-pub use probe::{Probe, ProbeAcknowledged, ProbeEvent, ProbeHandled, Probed};
+pub use probe::{Probe, ProbeAcknowledged, ProbeDuty, ProbeEvent, ProbeHandled, ProbeTick, Probed};
 pub use scan::{ADDRESS_SCAN, Scan, ScanAttempt, ScanDetection};
 pub use standard::standard;
 pub use zeek_log::{Connection, LogReader};

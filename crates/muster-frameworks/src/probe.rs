@@ -1,13 +1,16 @@
 //! A trial load: numbered records and events, with which it can be seen whether they arrive.
 
+mod duty;
 mod events;
 
 use std::time::Duration;
 
 use muster_cluster::node::{Context, Declarations, Framework, KeyedError, Severity, Site};
-use muster_cluster::{PoolName, SettingSpec};
+use muster_cluster::{PoolName, Role, SettingSpec};
 use muster_data::{Record, Timestamp};
 
+use self::duty::{DUTY, Duty};
+pub use self::duty::{ProbeDuty, ProbeTick};
 pub use self::events::{ProbeAcknowledged, ProbeEvent, ProbeHandled};
 
 /// How often records are written and events published.
@@ -17,6 +20,8 @@ const EVERY: Duration = Duration::from_millis(50);
 const MOST: usize = 1_000_000;
 
 const KEYED_RATE: &str = "probe.keyed_rate";
+
+const DUTY_RATE: &str = "probe.duty_rate";
 
 /// A record of the stream `probe`.
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
@@ -61,6 +66,9 @@ impl Pace {
 /// `probe_acknowledged` when they are acknowledged, and in `probe_handled` when they are handled. So what is acknowledged must be
 /// handled, and nothing handled twice. The rows of a life that is over stay: it is for trials.
 ///
+/// Managers with the setting `probe.duty_rate` have a duty: the one that has it acts so many times a second, and each time is counted in
+/// `probe_duty`. No two are to act at the same time, and no number is to be missing there, or twice.
+///
 /// Without the settings it does not run.
 #[derive(Debug)]
 pub struct Probe {
@@ -71,6 +79,7 @@ pub struct Probe {
     events: Pace,
     next_event: u64,
     owns_keys: bool,
+    duty: Option<Duty>,
 }
 
 impl Framework for Probe {
@@ -87,14 +96,23 @@ impl Framework for Probe {
             0,
             "numbered events a second that a node publishes for the owners of keys, for trials; 0 for none",
         ),
+        SettingSpec::count(
+            DUTY_RATE,
+            0,
+            "how many times a second a manager acts while it has a duty, for trials; 0 for never",
+        ),
     ];
 
     fn create(site: &Site<'_>) -> Option<Self> {
         let records = Pace::of(site, "probe.rate");
         let events = Pace::of(site, KEYED_RATE);
-        let mut nodes = site.layout.nodes().iter();
-        let owns_keys = site.owns_keys() && nodes.any(|node| node.settings.size(KEYED_RATE) > 0);
-        (records.rate > 0 || events.rate > 0 || owns_keys).then(|| Self {
+        let is_set = |setting| {
+            let mut nodes = site.layout.nodes().iter();
+            nodes.any(|node| node.settings.size(setting) > 0)
+        };
+        let owns_keys = site.owns_keys() && is_set(KEYED_RATE);
+        let has_duty = site.is(Role::Manager) && is_set(DUTY_RATE);
+        (records.rate > 0 || events.rate > 0 || owns_keys || has_duty).then(|| Self {
             node: site.node.name.to_string(),
             life: String::new(),
             records,
@@ -102,6 +120,7 @@ impl Framework for Probe {
             events,
             next_event: 0,
             owns_keys,
+            duty: has_duty.then(|| Duty::new(Pace::of(site, DUTY_RATE))),
         })
     }
 
@@ -113,11 +132,15 @@ impl Framework for Probe {
             let key = |event: &ProbeEvent| event.key;
             declarations.keyed(PoolName::proxy(), key, Self::handled);
         }
+        if self.duty.is_some() {
+            declarations.stream::<ProbeDuty>("probe_duty");
+            declarations.duty(DUTY, Self::ticked);
+        }
     }
 
     fn init(&mut self, cx: &mut Context<'_>) {
         self.life = cx.id().to_string();
-        if self.records.rate > 0 || self.events.rate > 0 {
+        if self.records.rate > 0 || self.events.rate > 0 || self.duty.is_some() {
             cx.schedule_mono(EVERY, 0);
         }
     }
@@ -143,6 +166,7 @@ impl Framework for Probe {
                 Err(error) => cx.report(Severity::Error, &error.to_string()),
             }
         }
+        self.act(cx);
         cx.schedule_mono(EVERY, 0);
     }
 }
@@ -196,6 +220,7 @@ mod tests {
         assert!(numbers.iter().copied().eq(0..numbers.len() as u64));
         assert!(records.iter().all(|record| record.node == "worker-1"));
     }
+
     #[test]
     fn what_is_acknowledged_was_handled_once_and_in_order_also_when_an_owner_dies() {
         let layout = r#"
@@ -224,5 +249,33 @@ mod tests {
         for node in ["data-1", "data-2"] {
             assert!(of_stream.iter().any(|of| of.node == node), "{node}");
         }
+    }
+
+    #[test]
+    fn one_manager_acts_at_a_time_and_each_time_is_counted() {
+        let layout = r#"
+            node = [
+                { name = "manager-1", role = "manager", options = { "probe.duty_rate" = 100 } },
+                { name = "manager-2", role = "manager", options = { "probe.duty_rate" = 100 } },
+                { name = "logger", role = "logger" },
+            ]
+        "#;
+        let mut cluster = Cluster::of(layout, Registry::new().with::<Probe>());
+        cluster.start();
+        cluster.run_for(Duration::from_secs(12));
+        let of = |cluster: &Cluster| cluster.log_of::<ProbeDuty>("probe_duty");
+        let first = of(&cluster)[0].life.clone();
+        assert!(of(&cluster).iter().all(|counted| counted.life == first));
+        let managers = ["manager-1", "manager-2"];
+        let mut managers = managers.iter();
+        let acting = managers.find(|it| cluster.node(it).id().to_string() == first);
+        cluster.kill(acting.unwrap());
+        cluster.run_for(Duration::from_secs(12));
+        let mut counted = of(&cluster);
+        assert!(counted.len() > 1_800, "{}", counted.len());
+        assert!(counted.iter().any(|counted| counted.life != first));
+        counted.sort_by_key(|counted| counted.number);
+        let numbers = counted.iter().map(|counted| counted.number);
+        assert!(numbers.eq(1..=counted.len() as u64));
     }
 }

@@ -2,6 +2,7 @@
 
 mod clients;
 pub(crate) mod decisions;
+mod duty;
 mod files;
 mod keyed;
 mod plan;
@@ -26,8 +27,9 @@ use crate::founding::{BOXES, Cluster, of_cluster};
 use crate::say;
 
 /// The nodes of the cluster, with their roles and boxes.
-const NODES: [(&str, &str, &str); 8] = [
-    ("manager", "manager", "a"),
+const NODES: [(&str, &str, &str); 9] = [
+    ("manager-a", "manager", "a"),
+    ("manager-b", "manager", "b"),
     ("logger-a", "logger", "a"),
     ("data-a", "data", "a"),
     ("logger-b", "logger", "b"),
@@ -76,15 +78,18 @@ pub(crate) fn run(boxes: &Boxes, plan: &Plan) -> Result<bool> {
     cluster.stop(&mut acknowledged)?;
     let records = records::account(boxes, &acknowledged)?;
     let events = keyed::account(boxes)?;
+    let duty = duty::account(boxes)?;
     if plan.is_json {
         say(&serde_json::to_string(&records)?);
         say(&serde_json::to_string(&events)?);
+        say(&serde_json::to_string(&duty)?);
     } else {
         say(&summary(&verdicts));
         say(&records.line());
         say(&events.line());
+        say(&duty.line());
     }
-    Ok(good == verdicts.len() && records.is_good() && events.is_good())
+    Ok(good == verdicts.len() && records.is_good() && events.is_good() && duty.is_good())
 }
 
 impl Cluster<'_> {

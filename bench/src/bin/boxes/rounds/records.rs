@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::files::{Files, rows};
-use super::keyed;
+use super::{duty, keyed};
 
 /// What workers log: numbered records, and the numbers of events that were acknowledged.
 const STREAMS: [&str; 2] = ["probe", "probe_acknowledged"];
@@ -20,15 +20,17 @@ const RATE: u32 = 400;
 /// Sections of the layout, and what is set for each worker.
 pub(super) const SECTIONS: &str = "[logging]\nrotation = \"3s\"\n[archive]\nenabled = false\n";
 
-/// The options of a node that writes records.
+/// The options of a node that writes records, publishes events, or has a duty.
 pub(super) fn options(role: &str) -> String {
-    if role == "worker" {
-        let keyed = keyed::RATE;
-        format!(
-            "options = {{ \"probe.rate\" = {RATE}, \"probe.keyed_rate\" = {keyed}, \"logging.spool\" = \"always\" }}\n"
-        )
-    } else {
-        String::new()
+    match role {
+        "worker" => {
+            let keyed = keyed::RATE;
+            format!(
+                "options = {{ \"probe.rate\" = {RATE}, \"probe.keyed_rate\" = {keyed}, \"logging.spool\" = \"always\" }}\n"
+            )
+        }
+        "manager" => format!("options = {{ \"probe.duty_rate\" = {} }}\n", duty::RATE),
+        _ => String::new(),
     }
 }
 
