@@ -1,11 +1,12 @@
 //! Muster beside NATS, ZeroMQ, zenoh and the C++ Broker: the measurements of `muster bench`, in turns within
 //! one run.
 //!
-//! `cargo run --release -- [--seconds N] [--rounds N] [throughput] [latency] [chain] [idle]`. NATS takes part if
+//! `cargo run --release -- [--seconds N] [--rounds N] [throughput] [latency] [chain] [idle] [acknowledged]`. NATS takes part if
 //! `nats-server` is on the path or named by `NATS_SERVER`, the C++ Broker if `BROKER_BUILD` names the
 //! directory of a build's programs. ZeroMQ is the system's libzmq, zenoh its crate. Who does not take part is named.
 
 mod broker;
+mod jetstream;
 mod nats;
 mod report;
 mod server;
@@ -22,7 +23,7 @@ use muster_measure::{
 
 use broker::{Broker, Build};
 use nats::Nats;
-use report::{Chains, Idles, Latencies, Rates};
+use report::{Acknowledged, Chains, Idles, Latencies, Rates};
 use server::NatsServer;
 use zenoh::Zenoh;
 use zeromq::ZeroMq;
@@ -58,7 +59,7 @@ impl Arguments {
             match argument.as_str() {
                 "--seconds" => parsed.seconds = value()?.parse()?,
                 "--rounds" => parsed.rounds = value()?.parse()?,
-                "throughput" | "latency" | "chain" | "idle" => {
+                "throughput" | "latency" | "chain" | "idle" | "acknowledged" => {
                     parsed.measurements.push(argument.clone())
                 }
                 other => bail!("there is no `{other}`"),
@@ -114,7 +115,7 @@ fn main() -> Result<()> {
     )?;
     let (mut rates, mut latencies, mut idles) =
         (Rates::default(), Latencies::default(), Idles::default());
-    let mut chains = Chains::default();
+    let (mut chains, mut acknowledged) = (Chains::default(), Acknowledged::default());
     for round in 1..=arguments.rounds {
         say(&format!("round {round}"));
         if arguments.asked("throughput") {
@@ -129,8 +130,17 @@ fn main() -> Result<()> {
         if arguments.asked("idle") {
             bench.idle(&mut idles)?;
         }
+        if arguments.asked("acknowledged") {
+            bench.acknowledged(&mut acknowledged)?;
+        }
     }
-    let texts = [rates.text(), latencies.text(), chains.text(), idles.text()];
+    let texts = [
+        rates.text(),
+        latencies.text(),
+        chains.text(),
+        idles.text(),
+        acknowledged.text(),
+    ];
     for text in texts {
         write!(out, "{text}")?;
     }
@@ -235,6 +245,15 @@ impl Bench {
                 );
                 chains.add_theirs(row?);
             }
+        }
+        Ok(())
+    }
+
+    /// What a server has in a file before it says so. Muster's own are measured by `keyed` and `logs` of `muster-bench`.
+    fn acknowledged(&self, rows: &mut Acknowledged) -> Result<()> {
+        say("acknowledged");
+        if let Some(server) = self.nats_server()? {
+            rows.add(jetstream::acknowledged(&server, self.seconds)?);
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ const PROBE: usize = 16;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Nats;
 
-fn two_threads() -> Result<Runtime> {
+pub(crate) fn two_threads() -> Result<Runtime> {
     let mut builder = Builder::new_multi_thread();
     Ok(builder.worker_threads(2).enable_all().build()?)
 }
@@ -36,7 +36,7 @@ fn one_thread() -> Result<Runtime> {
 }
 
 /// A client that does not drop what waits for the processor.
-async fn connect(address: &str) -> Result<Client> {
+pub(crate) async fn connect(address: &str) -> Result<Client> {
     let options = ConnectOptions::new().subscription_capacity(1 << 24);
     Ok(options.connect(address).await?)
 }

@@ -1,5 +1,7 @@
 //! Ranges over the rounds, and ratios.
 
+use std::time::Duration;
+
 use muster_measure::Engine as _;
 use muster_measure::engine::Muster;
 use muster_measure::{Chain, IdleReport, Latency, Payload, Table, Throughput, Traffic};
@@ -262,6 +264,52 @@ impl Idles {
         if self.0.0.is_empty() {
             return String::new();
         }
+        format!("\n{}", table.text())
+    }
+}
+
+/// Messages that are acknowledged.
+pub(crate) struct AcknowledgedRow {
+    /// How many a second.
+    pub(crate) rate: f64,
+    /// Seconds of CPU for each, of client and server.
+    pub(crate) cpu: f64,
+    /// From publishing one to its acknowledgement, if they follow one another.
+    pub(crate) p50: Duration,
+    pub(crate) p99: Duration,
+}
+
+/// What is acknowledged.
+#[derive(Default)]
+pub(crate) struct Acknowledged(Vec<AcknowledgedRow>);
+
+impl Acknowledged {
+    pub(crate) fn add(&mut self, row: AcknowledgedRow) {
+        self.0.push(row);
+    }
+
+    pub(crate) fn text(&self) -> String {
+        if self.0.is_empty() {
+            return String::new();
+        }
+        let mut table = Table::new(
+            1,
+            [
+                "acknowledged",
+                "messages/s",
+                "CPU us each",
+                "one by one, p50 us",
+                "p99 us",
+            ],
+        );
+        let micros = |time: Duration| time.as_secs_f64() * 1e6;
+        table.row([
+            "JetStream, file, 1 replica".to_owned(),
+            Range::of(&self.0, |row| row.rate).text(0),
+            Range::of(&self.0, |row| row.cpu * 1e6).text(1),
+            Range::of(&self.0, |row| micros(row.p50)).text(0),
+            Range::of(&self.0, |row| micros(row.p99)).text(0),
+        ]);
         format!("\n{}", table.text())
     }
 }

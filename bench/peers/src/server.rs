@@ -16,6 +16,8 @@ pub(crate) struct NatsServer {
     pub(crate) pid: u32,
     pub(crate) address: String,
     config: PathBuf,
+    /// Where streams are kept.
+    store: PathBuf,
 }
 
 /// The program, by the environment variable `NATS_SERVER` or on the path.
@@ -32,7 +34,9 @@ impl NatsServer {
     pub(crate) fn start(launcher: &Launcher, program: &Path) -> Result<Self> {
         let name = format!("muster-bench-nats-{}.conf", std::process::id());
         let config = std::env::temp_dir().join(name);
-        std::fs::write(&config, CONFIG)?;
+        let store = config.with_extension("streams");
+        let streams = format!("jetstream {{ store_dir: \"{}\" }}\n", store.display());
+        std::fs::write(&config, format!("{CONFIG}{streams}"))?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let port_text = port.to_string();
         let file = config.display().to_string();
@@ -54,6 +58,7 @@ impl NatsServer {
             pid,
             address: format!("127.0.0.1:{port}"),
             config,
+            store,
         })
     }
 }
@@ -62,5 +67,6 @@ impl Drop for NatsServer {
     fn drop(&mut self) {
         // What cannot be removed is left to the system.
         let _ = std::fs::remove_file(&self.config);
+        let _ = std::fs::remove_dir_all(&self.store);
     }
 }
