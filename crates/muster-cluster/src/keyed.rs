@@ -14,6 +14,7 @@ mod keeper;
 mod lane;
 mod made;
 pub(crate) mod messages;
+mod open_events;
 mod outbox;
 mod output;
 mod publishing;

@@ -171,7 +171,7 @@ fn put_numbers(out: &mut Vec<u8>, numbers: &Numbers) {
 
 /// Encodes an item.
 pub(crate) fn encoded(item: &LaneItem) -> Bytes {
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity(160);
     match item {
         LaneItem::Contents(digest, contents) => {
             encode::vector_header(&mut out, 8);

@@ -9,6 +9,7 @@ use muster_wire::{EndpointId, Mono};
 
 use super::entry::EventId;
 use super::messages::{Events, EventsAck, KeyedEvent, MOST_OPEN};
+use super::open_events::{Open, OpenEvents};
 use super::roster::{Holder, Roster};
 
 /// The bytes of events that may be open.
@@ -46,15 +47,6 @@ pub(crate) struct Sending {
     pub(crate) repeated: usize,
 }
 
-#[derive(Debug)]
-struct Open {
-    digest: u32,
-    payload: Bytes,
-    made_as: Option<EventId>,
-    /// Whom it was sent to, in the present roster.
-    sent_to: Option<EndpointId>,
-}
-
 /// What one owner is sent.
 #[derive(Debug)]
 struct Towards {
@@ -81,10 +73,9 @@ struct Towards {
 #[derive(Debug)]
 pub(crate) struct Publishing {
     roster: Roster,
-    next: u64,
     /// What members are told of outputs: none below it is sent by anybody.
     outputs_floor: u64,
-    open: BTreeMap<u64, Open>,
+    open: OpenEvents,
     bytes: usize,
     towards: BTreeMap<EndpointId, Towards>,
     /// Events whose key nobody owns at present.
@@ -102,9 +93,8 @@ impl Publishing {
     pub(crate) fn new() -> Self {
         Self {
             roster: Roster::new(0, Vec::new()),
-            next: 0,
             outputs_floor: 0,
-            open: BTreeMap::new(),
+            open: OpenEvents::default(),
             bytes: 0,
             towards: BTreeMap::new(),
             unowned: BTreeSet::new(),
@@ -124,17 +114,17 @@ impl Publishing {
 
     /// Returns `true` if half as much is open as may be.
     pub(crate) fn is_half_full(&self) -> bool {
-        self.bytes > MOST_BYTES / 2 || self.next - self.floor() > MOST_OPEN / 2
+        self.bytes > MOST_BYTES / 2 || self.open.next() - self.floor() > MOST_OPEN / 2
     }
 
     /// Returns the number of the next event.
     pub(crate) fn next_number(&self) -> u64 {
-        self.next
+        self.open.next()
     }
 
     /// Returns the first number that is open.
     pub(crate) fn floor(&self) -> u64 {
-        self.open.keys().next().copied().unwrap_or(self.next)
+        self.open.floor()
     }
 
     /// Takes an event. Returns its number, which is done some day.
@@ -156,19 +146,16 @@ impl Publishing {
         made_as: Option<EventId>,
     ) -> Result<u64, Full> {
         let size = payload.len() + PER_EVENT;
-        if self.next - self.floor() >= MOST_OPEN || self.bytes + size > MOST_BYTES {
+        if self.open.next() - self.floor() >= MOST_OPEN || self.bytes + size > MOST_BYTES {
             return Err(Full);
         }
-        let number = self.next;
-        self.next += 1;
         self.bytes += size;
-        let open = Open {
+        let number = self.open.push(Open {
             digest,
             payload,
             made_as,
             sent_to: None,
-        };
-        self.open.insert(number, open);
+        });
         self.assign(number, digest);
         Ok(number)
     }
@@ -206,13 +193,13 @@ impl Publishing {
         }
         self.roster = roster;
         // Newcomers do not know what is not open any more.
-        self.tells_soon = self.next > 0;
+        self.tells_soon = self.open.next() > 0;
         // Everything begins anew, in order; owners know what they have.
         self.towards.clear();
         self.unowned.clear();
         let open = self.open.iter_mut().map(|(number, open)| {
             open.sent_to = None;
-            (*number, open.digest)
+            (number, open.digest)
         });
         let open: Vec<(u64, u32)> = open.collect();
         for (number, digest) in open {
@@ -225,9 +212,7 @@ impl Publishing {
         let before = self.open.len();
         // Also of a former owner: what is done is done.
         for (first, last) in ack.done.ranges() {
-            let done = self.open.range(first..=last);
-            let done: Vec<u64> = done.map(|(number, _)| *number).collect();
-            for number in done {
+            for number in self.open.within(first, last) {
                 self.end(number);
             }
         }
@@ -263,7 +248,7 @@ impl Publishing {
 
     /// An event is done.
     fn end(&mut self, number: u64) {
-        let Some(open) = self.open.remove(&number) else {
+        let Some(open) = self.open.remove(number) else {
             return;
         };
         self.bytes -= open.payload.len() + PER_EVENT;
@@ -303,7 +288,7 @@ impl Publishing {
         self.towards.clear();
         self.unowned.clear();
         self.bytes = 0;
-        mem::take(&mut self.open).into_keys().collect()
+        self.open.drain()
     }
 
     /// None of this producer's outputs below a number is sent by anybody any more.
@@ -373,22 +358,22 @@ impl Publishing {
 
 impl Towards {
     /// Passes over what is done, by the word of whomever.
-    fn pass_over(&mut self, open: &BTreeMap<u64, Open>) {
+    fn pass_over(&mut self, open: &OpenEvents) {
         while let Some((_, number)) = self.sent.front()
-            && !open.contains_key(number)
+            && !open.has(*number)
         {
             self.sent.pop_front();
         }
     }
 
     /// Gives events their places, as far as the window allows.
-    fn fill(&mut self, open: &mut BTreeMap<u64, Open>) {
+    fn fill(&mut self, open: &mut OpenEvents) {
         self.pass_over(open);
         while self.sent.len() < WINDOW_EVENTS && self.bytes < WINDOW_BYTES {
             let Some(number) = self.waiting.pop_front() else {
                 return;
             };
-            if let Some(open) = open.get_mut(&number) {
+            if let Some(open) = open.get_mut(number) {
                 open.sent_to = Some(self.to.life);
                 self.bytes += open.payload.len();
                 self.sent.push_back((self.next, number));
@@ -398,7 +383,7 @@ impl Towards {
     }
 
     /// Takes the next events to send, with the place from which on these are all that is open.
-    fn take(&mut self, open: &BTreeMap<u64, Open>) -> Option<(u64, Vec<KeyedEvent>, usize)> {
+    fn take(&mut self, open: &OpenEvents) -> Option<(u64, Vec<KeyedEvent>, usize)> {
         let from = self.sent.partition_point(|(place, _)| *place < self.told);
         let before = from.checked_sub(1).and_then(|before| self.sent.get(before));
         let first = before.map_or(0, |(place, _)| place + 1);
@@ -408,7 +393,7 @@ impl Towards {
             if events.len() >= AT_ONCE_EVENTS || bytes >= AT_ONCE_BYTES {
                 break;
             }
-            let Some(found) = open.get(number) else {
+            let Some(found) = open.get(*number) else {
                 continue;
             };
             bytes += found.payload.len();

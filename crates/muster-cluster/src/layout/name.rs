@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// The longest node or pool name in bytes; keeps every topic far below the 65,535 of the wire.
 pub const LONGEST_NAME: usize = 128;
@@ -105,23 +105,31 @@ name! {
 impl PoolName {
     /// The built-in pool of all proxies (data nodes).
     pub fn proxy() -> Self {
-        Self("proxy".into())
+        static NAME: LazyLock<PoolName> = LazyLock::new(|| PoolName("proxy".into()));
+        NAME.clone()
     }
 
     /// The built-in pool of all workers.
     pub fn worker() -> Self {
-        Self("worker".into())
+        static NAME: LazyLock<PoolName> = LazyLock::new(|| PoolName("worker".into()));
+        NAME.clone()
     }
 
     /// The built-in pool of all loggers.
     pub fn logger() -> Self {
-        Self("logger".into())
+        static NAME: LazyLock<PoolName> = LazyLock::new(|| PoolName("logger".into()));
+        NAME.clone()
     }
 
     /// The built-in pool of all managers. Its keys are *duties*: what one manager does, and another one when that is gone. Zeek has no
     /// such pool.
     pub fn manager() -> Self {
-        Self("manager".into())
+        static NAME: LazyLock<PoolName> = LazyLock::new(|| PoolName("manager".into()));
+        NAME.clone()
+    }
+
+    pub(crate) fn is_manager(&self) -> bool {
+        self.as_str() == "manager"
     }
 
     /// Whether this is one of Zeek's own three pools, whose topics have no trailing slash.

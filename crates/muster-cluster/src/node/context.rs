@@ -65,16 +65,7 @@ impl Context<'_> {
         topic: &Topic,
         event: &E,
     ) -> Result<(), PublishError> {
-        if let Some(declared) = self.core.events.get(E::NAME) {
-            let ty = E::data_type();
-            if *declared != ty {
-                let problem = format!("declared as {declared}, published as {ty}");
-                return Err(PublishError::WrongArguments {
-                    event: E::NAME.to_owned(),
-                    problem,
-                });
-            }
-        }
+        self.core.fits::<E>()?;
         self.core
             .publish_event(topic, class, E::NAME, |out| event.encode(out));
         Ok(())

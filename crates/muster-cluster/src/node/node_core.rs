@@ -1,7 +1,8 @@
 //! The inside of a node loop that handlers reach through their [`Context`](super::Context).
 
+use std::any::TypeId;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,7 +12,9 @@ use muster_wire::counters::DropCause;
 use muster_wire::zeek::{self, LayoutFingerprint, Metadata};
 use muster_wire::{Class, EndpointId, Filter, Incarnation, Topic};
 
+use super::context::PublishError;
 use super::counts::{CounterSpec, FrameworkCount, NodeCounts};
+use super::event::Event;
 use super::feeds::Sources;
 use super::health::Health;
 use super::keyed::KeyedWork;
@@ -58,6 +61,8 @@ pub(crate) struct NodeCore {
     pub(crate) outbox: Outbox,
     /// The events that were declared, with the types of their arguments.
     pub(crate) events: HashMap<Cow<'static, str>, Type>,
+    /// The events that were published as they are declared.
+    fitting: HashSet<TypeId>,
     pub(crate) counts: NodeCounts,
     /// What the node fails at.
     pub(super) health: Health,
@@ -146,6 +151,26 @@ impl Windows {
 }
 
 impl NodeCore {
+    /// Looks whether an event is published as it is declared on this node, if it is.
+    pub(super) fn fits<E: Event>(&mut self) -> Result<(), PublishError> {
+        let of = TypeId::of::<E>();
+        if self.fitting.contains(&of) {
+            return Ok(());
+        }
+        let Some(declared) = self.events.get(E::NAME) else {
+            return Ok(());
+        };
+        let ty = E::data_type();
+        if *declared != ty {
+            return Err(PublishError::WrongArguments {
+                event: E::NAME.to_owned(),
+                problem: format!("declared as {declared}, published as {ty}"),
+            });
+        }
+        self.fitting.insert(of);
+        Ok(())
+    }
+
     pub(crate) fn new(
         layout: Arc<Layout>,
         node: Node,
@@ -198,6 +223,7 @@ impl NodeCore {
                 scratch: Vec::new(),
             },
             events: HashMap::new(),
+            fitting: HashSet::new(),
             counts: NodeCounts::default(),
             health: Health::default(),
             fingerprint: layout.fingerprint(),
