@@ -163,9 +163,10 @@ mod descriptors {
         /// given away more than 4,096, or some 64,000 were open. Nothing is lost, unless the node dies in these moments.
         pub(super) KEYED_UNGUARDED = counter("muster_keyed_outputs_unguarded_total").key("keyed_unguarded");
         /// Messages of Zeek's nodes and of clients to the manager's topic, where there are several managers: `again` that a manager handled as
-        /// it took over, since the former one had not said that it has, and `dropped` that nobody said to have handled within 30 s, or that
-        /// were too many to keep.
+        /// it took over, since the former one had not said that it has, `passed` that a manager gave to the active one, which had not said
+        /// within 5 s that it has, and `dropped` that were too many to keep.
         pub(super) FOR_MANAGER_AGAIN = counter("muster_manager_messages_total").key("for_manager_again").fixed(&[("fate", "again")]);
+        pub(super) FOR_MANAGER_PASSED = FOR_MANAGER_AGAIN.key("for_manager_passed").fixed(&[("fate", "passed")]);
         pub(super) FOR_MANAGER_DROPPED = FOR_MANAGER_AGAIN.key("for_manager_dropped").fixed(&[("fate", "dropped")]);
         /// Keys whose rows this node took over from other nodes, as it owns them now; keys with the same hash count once.
         pub(super) KEYS_TAKEN_OVER = counter("muster_keys_taken_over_total").key("keys_taken_over");
@@ -308,6 +309,8 @@ pub struct NodeCounts {
     pub keyed_unguarded: u64,
     /// Messages to the manager's topic that this manager handled as it took over.
     pub for_manager_again: u64,
+    /// Messages to the manager's topic that this manager has passed on to the active one.
+    pub for_manager_passed: u64,
     /// Messages to the manager's topic that nobody is known to have handled.
     pub for_manager_dropped: u64,
     /// Keys whose rows came from other nodes, as this one owns them now.
@@ -380,6 +383,7 @@ impl NodeCounts {
             descriptors::KEYED_NO_ROOM.of(self.keyed_no_room),
             descriptors::KEYED_UNGUARDED.of(self.keyed_unguarded),
             descriptors::FOR_MANAGER_AGAIN.of(self.for_manager_again),
+            descriptors::FOR_MANAGER_PASSED.of(self.for_manager_passed),
             descriptors::FOR_MANAGER_DROPPED.of(self.for_manager_dropped),
             descriptors::KEYS_TAKEN_OVER.of(self.keys_taken_over),
             descriptors::ROWS_REFUSED.of(self.rows_refused),

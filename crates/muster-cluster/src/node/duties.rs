@@ -8,6 +8,7 @@ use muster_wire::{Class, EndpointId, Topic};
 use super::context::Context;
 use super::event::Event;
 use super::keyed::{KeyedError, Published};
+use super::manager_topic::fingerprint;
 use super::node_core::NodeCore;
 use super::{Effect, NodeLoop, Report, Severity};
 use crate::hrw::Key;
@@ -22,6 +23,16 @@ const ACTIVE: &str = "manager";
 #[record(name = "Muster::manager_handled")]
 pub(super) struct ManagerHandled {
     fingerprints: Vec<u64>,
+}
+
+/// A manager has a message to the manager's topic of which nobody has said that it is handled. It goes to the active one, as a keyed
+/// event.
+#[derive(Debug, Clone, PartialEq, Eq, Record)]
+#[record(name = "Muster::manager_passed")]
+pub(super) struct ManagerPassed {
+    /// The endpoint that has published it.
+    pub(super) from: Vec<u8>,
+    pub(super) message: Vec<u8>,
 }
 
 impl NodeCore {
@@ -133,7 +144,7 @@ impl NodeLoop {
         if let Ok(number) = published {
             self.core.counts.keyed_published += 1;
             self.core.keyed.is_due = true;
-            self.core.manager_topic.is_open(number, fingerprint);
+            self.core.manager_topic.is_open(number, fingerprint, now);
         } else {
             // Late is better than never, and here is better than nowhere.
             self.core.manager_topic.has_handled(fingerprint, now);
@@ -191,6 +202,17 @@ impl NodeLoop {
         for (fingerprint, from, payload) in left {
             self.handle_for_manager(fingerprint, from, &payload);
         }
+        let unheard = self.core.manager_topic.take_unheard(now);
+        self.core.counts.for_manager_passed += unheard.len() as u64;
+        for (from, message) in unheard {
+            let passed = ManagerPassed {
+                from: from.as_bytes().to_vec(),
+                message: message.to_vec(),
+            };
+            let arguments = muster_data::encode_to_vec(&passed);
+            self.core
+                .publish_to_manager(ManagerPassed::NAME, &arguments);
+        }
         let Some(fingerprints) = self.core.manager_topic.take_handled(now) else {
             return;
         };
@@ -215,8 +237,32 @@ impl NodeLoop {
         }
     }
 
+    /// Handles what another manager has passed on, if it was not handled: what it says may have been lost.
+    pub(super) fn take_passed(&mut self, from: EndpointId, event: &EventRef<'_>) {
+        let passed = event.arguments().to::<ManagerPassed>().ok();
+        let sender = |passed: &ManagerPassed| <[u8; 16]>::try_from(&*passed.from).ok();
+        let Some((passed, sender)) = passed.and_then(|it| sender(&it).map(|of| (it, of))) else {
+            self.core.counts.events_refused += 1;
+            return;
+        };
+        let sender = EndpointId::from_bytes(sender);
+        let fingerprint = fingerprint(sender, &passed.message);
+        if self.core.manager_topic.is_known(fingerprint) {
+            return;
+        }
+        let now = self.core.clock.now.mono;
+        self.core.manager_topic.has_handled(fingerprint, now);
+        if muster_data::validate(&passed.message, &muster_data::Limits::default()).is_err() {
+            self.core.counts.events_refused += 1;
+            return;
+        }
+        if let Ok(Message::Event(event)) = Message::read(DataRef::from_validated(&passed.message)) {
+            self.dispatch(from, &event);
+        }
+    }
+
     /// An event for the manager is handled as one that came to its topic.
     pub(super) fn is_for_manager(pool: &PoolName, digest: u32) -> bool {
-        *pool == PoolName::manager() && digest == Key::from(ACTIVE).digest()
+        pool.is_manager() && digest == Key::from(ACTIVE).digest()
     }
 }

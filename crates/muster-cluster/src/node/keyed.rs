@@ -6,7 +6,7 @@ mod table;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use muster_data::DataRef;
+use muster_data::{DataRef, Record as _};
 use muster_wire::zeek::{self, EventRef, Message, Metadata};
 use muster_wire::{Class, EndpointId, Mono};
 
@@ -16,6 +16,7 @@ pub use table::KeyedTable;
 
 use self::outputs::Outputs;
 use super::dispatch::{HandlerRef, call};
+use super::duties::ManagerPassed;
 use super::framework::Hook;
 use super::node_core::NodeCore;
 use super::stores::Continuation;
@@ -41,7 +42,7 @@ const REMEMBERED: std::time::Duration = std::time::Duration::from_secs(600);
 pub(crate) struct KeyedWork {
     pools: BTreeMap<PoolName, PoolWork>,
     /// The handlers of events, by their pools and names.
-    handlers: HashMap<(PoolName, &'static str), HandlerRef>,
+    handlers: BTreeMap<PoolName, HashMap<&'static str, HandlerRef>>,
     /// The lives whose hello has said that they own keys.
     able: BTreeSet<EndpointId>,
     /// Producers that are gone, and since when.
@@ -199,7 +200,7 @@ impl NodeCore {
             return Err(KeyedError::UnknownPool(pool.clone()));
         }
         let metadata = self.metadata();
-        let mut payload = Vec::new();
+        let mut payload = Vec::with_capacity(name.len() + arguments.len() + 64);
         zeek::put_event(&mut payload, name, metadata, |out| {
             out.extend_from_slice(arguments);
         });
@@ -390,7 +391,8 @@ impl NodeLoop {
             return Ok(());
         }
         core.own_keys_of(&pool);
-        match core.keyed.handlers.insert((pool, event), handler) {
+        let of_pool = core.keyed.handlers.entry(pool).or_default();
+        match of_pool.insert(event, handler) {
             None => Ok(()),
             Some(_) => Err(super::NodeError::KeyedTwice(event)),
         }
@@ -610,13 +612,18 @@ impl NodeLoop {
             self.core.counts.events_refused += 1;
             return None;
         };
-        if Self::is_for_manager(pool, digest) && self.handlers.contains_key(event.name()) {
-            self.dispatch(id.producer, &event);
-            return Some(Vec::new());
+        if Self::is_for_manager(pool, digest) {
+            if event.name() == ManagerPassed::NAME {
+                self.take_passed(id.producer, &event);
+                return Some(Vec::new());
+            }
+            if self.handlers.contains_key(event.name()) {
+                self.dispatch(id.producer, &event);
+                return Some(Vec::new());
+            }
         }
-        let handler = self.core.keyed.handlers.iter();
-        let handler = handler.filter(|((of, name), _)| of == pool && *name == event.name());
-        let handler = handler.map(|(_, handler)| *handler).next();
+        let of_pool = self.core.keyed.handlers.get(pool);
+        let handler = of_pool.and_then(|handlers| handlers.get(event.name()).copied());
         let hosted = handler.and_then(|(framework, handler)| {
             Some((framework, handler, self.frameworks.get_mut(framework)?))
         });
@@ -671,13 +678,18 @@ impl NodeLoop {
         let mut ended = Vec::new();
         let mut done = Vec::new();
         for (name, pool) in &mut self.core.keyed.pools {
-            for number in pool.publishing.take_done() {
-                ended.extend(pool.waiting.remove(&number));
-                done.push((name.clone(), number));
+            let numbers = pool.publishing.take_done();
+            if numbers.is_empty() {
+                continue;
             }
+            let waiting = &mut pool.waiting;
+            ended.extend(numbers.iter().filter_map(|number| waiting.remove(number)));
+            done.push((name.clone(), numbers));
         }
-        for (pool, number) in done {
-            self.core.published_is_done(&pool, number);
+        for (pool, numbers) in done {
+            for number in numbers {
+                self.core.published_is_done(&pool, number);
+            }
         }
         for Waiting { framework, then } in ended {
             let Some(hosted) = self.frameworks.get_mut(framework) else {

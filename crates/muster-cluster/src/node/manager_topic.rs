@@ -12,6 +12,13 @@ const MOST: usize = 16_384;
 const MOST_BYTES: usize = 16 << 20;
 const KEPT_FOR: Duration = Duration::from_secs(30);
 
+/// When nobody has said so long that a message is handled, the active manager may not have it: it is passed on.
+const PASS_ON: Duration = Duration::from_secs(5);
+
+/// How many messages are remembered as handled, and for how long: so late they are not passed on.
+const MOST_REMEMBERED: usize = 65_536;
+const REMEMBERED_FOR: Duration = Duration::from_secs(60);
+
 /// How often a manager says what it has handled.
 const TELL_EVERY: Duration = Duration::from_millis(250);
 
@@ -19,7 +26,7 @@ const TELL_EVERY: Duration = Duration::from_millis(250);
 const WAIT: Duration = Duration::from_secs(1);
 
 /// A message, as its receivers know it: all of them have the same, whichever way it came.
-fn fingerprint(from: EndpointId, payload: &[u8]) -> u64 {
+pub(super) fn fingerprint(from: EndpointId, payload: &[u8]) -> u64 {
     let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     let hash = from.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, fold);
     payload.iter().fold(hash, fold)
@@ -49,6 +56,9 @@ pub(super) struct ManagerTopic {
     /// What another manager has handled before it came here, and when that was said.
     early: BTreeMap<u64, VecDeque<Mono>>,
     early_since: VecDeque<(Mono, u64)>,
+    /// What was handled lately, here or by another manager, and when that was known.
+    known: BTreeMap<u64, Mono>,
+    known_since: VecDeque<(Mono, u64)>,
     /// What this manager handles, by the numbers of keyed events.
     open: BTreeMap<u64, u64>,
     /// What this manager has handled, and has not said yet.
@@ -126,8 +136,27 @@ impl ManagerTopic {
     }
 
     /// A message is handled as this keyed event.
-    pub(super) fn is_open(&mut self, number: u64, fingerprint: u64) {
+    pub(super) fn is_open(&mut self, number: u64, fingerprint: u64, now: Mono) {
         self.open.insert(number, fingerprint);
+        self.remember(fingerprint, now);
+    }
+
+    fn remember(&mut self, fingerprint: u64, now: Mono) {
+        self.known.insert(fingerprint, now);
+        self.known_since.push_back((now, fingerprint));
+        while let Some((since, fingerprint)) = self.known_since.front().copied()
+            && (self.known_since.len() > MOST_REMEMBERED || since.after(REMEMBERED_FOR) <= now)
+        {
+            self.known_since.pop_front();
+            if self.known.get(&fingerprint) == Some(&since) {
+                self.known.remove(&fingerprint);
+            }
+        }
+    }
+
+    /// Returns `true` if a message was handled lately.
+    pub(super) fn is_known(&self, fingerprint: u64) -> bool {
+        self.known.contains_key(&fingerprint)
     }
 
     /// A keyed event is done.
@@ -139,6 +168,7 @@ impl ManagerTopic {
 
     /// A message is handled.
     pub(super) fn has_handled(&mut self, fingerprint: u64, now: Mono) {
+        self.remember(fingerprint, now);
         self.handled.push(fingerprint);
         self.tell_at.get_or_insert(now.after(TELL_EVERY));
     }
@@ -170,6 +200,7 @@ impl ManagerTopic {
     /// Another manager has handled messages. Returns how many nobody is known to have handled that are dropped.
     pub(super) fn handled_elsewhere(&mut self, fingerprints: &[u64], now: Mono) -> u64 {
         for fingerprint in fingerprints.iter().take(TOLD_AT_ONCE) {
+            self.remember(*fingerprint, now);
             if self.take_kept(*fingerprint).is_none() {
                 self.early.entry(*fingerprint).or_default().push_back(now);
                 self.early_since.push_back((now, *fingerprint));
@@ -201,8 +232,27 @@ impl ManagerTopic {
             .collect()
     }
 
+    /// Takes what nobody has said that it has handled, although the active manager has had its time for that: senders and messages.
+    pub(super) fn take_unheard(&mut self, now: Mono) -> Vec<(EndpointId, Bytes)> {
+        let mut unheard = Vec::new();
+        while !self.is_active
+            && let Some((_, first)) = self.kept.first_key_value()
+            && first.at.after(PASS_ON) <= now
+        {
+            let fingerprint = first.fingerprint;
+            let Some(kept) = self.take_kept(fingerprint) else {
+                break;
+            };
+            unheard.push((kept.from, kept.payload));
+        }
+        unheard
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Mono> {
-        [self.tell_at, self.catch_up_at].into_iter().flatten().min()
+        let first = self.kept.first_key_value().filter(|_| !self.is_active);
+        let pass_on = first.map(|(_, kept)| kept.at.after(PASS_ON));
+        let deadlines = [self.tell_at, self.catch_up_at, pass_on];
+        deadlines.into_iter().flatten().min()
     }
 }
 
@@ -226,7 +276,7 @@ mod tests {
         let mut dropped = 0;
         for (ms, payload) in [(1_000, b"a"), (1_010, b"b"), (1_020, b"a"), (1_300, b"c")] {
             let arrived = one.arrived(from(1), payload, after(ms), &mut dropped);
-            one.is_open(ms, arrived.unwrap());
+            one.is_open(ms, arrived.unwrap(), after(ms));
             one.is_done(ms, after(ms));
             if let Some(handled) = one.take_handled(after(ms)) {
                 assert_eq!(other.handled_elsewhere(&handled, after(ms)), 0);
@@ -259,6 +309,38 @@ mod tests {
     }
 
     #[test]
+    fn what_the_active_manager_has_not_heard_is_passed_on_to_it() {
+        let (mut one, mut other) = (ManagerTopic::default(), ManagerTopic::default());
+        one.set_active(true, after(0));
+        one.take_left(after(1_000));
+        let mut dropped = 0;
+        for payload in [b"a", b"b", b"c"] {
+            other.arrived(from(1), payload, after(2_000), &mut dropped);
+        }
+        // The first one is handled; of the second one that is not heard; the third one has not arrived there.
+        for (number, payload) in [(1, b"a"), (2, b"b")] {
+            let arrived = one.arrived(from(1), payload, after(2_000), &mut dropped);
+            one.is_open(number, arrived.unwrap(), after(2_000));
+        }
+        other.handled_elsewhere(&[fingerprint(from(1), b"a")], after(2_250));
+        assert_eq!(other.next_deadline(), Some(after(7_000)));
+        assert_eq!(other.take_unheard(after(6_999)), Vec::new());
+        let unheard = other.take_unheard(after(7_000));
+        let message = |text: &'static [u8]| (from(1), Bytes::from_static(text));
+        assert_eq!(unheard, [message(b"b"), message(b"c")]);
+        assert_eq!((other.next_deadline(), other.bytes), (None, 0));
+        assert!(one.is_known(fingerprint(from(1), b"b")));
+        assert!(!one.is_known(fingerprint(from(1), b"c")));
+        one.has_handled(fingerprint(from(1), b"c"), after(7_001));
+        assert!(one.is_known(fingerprint(from(1), b"c")));
+        assert!(!one.is_known(fingerprint(from(2), b"c")));
+        // It is remembered for a while.
+        one.has_handled(9, after(62_500));
+        assert!(!one.is_known(fingerprint(from(1), b"b")));
+        assert!(one.is_known(fingerprint(from(1), b"c")));
+    }
+
+    #[test]
     fn what_is_kept_is_bounded_and_counted() {
         let mut topic = ManagerTopic::default();
         let mut dropped = 0;
@@ -273,5 +355,10 @@ mod tests {
             topic.handled_elsewhere(&many, after(30_000));
         }
         assert!(topic.early_since.len() <= MOST && topic.early.len() <= MOST);
+        for number in 0..MOST_REMEMBERED as u64 + 9 {
+            topic.is_open(number, number | 1 << 40, after(30_000));
+        }
+        assert_eq!(topic.known.len(), MOST_REMEMBERED);
+        assert_eq!(topic.known_since.len(), MOST_REMEMBERED);
     }
 }

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
 use bytes::Bytes;
-use muster_data::{ConvertError, DecodeOwned, Encode, Limits, Type, encode_to_vec, validate_first};
+use muster_data::{ConvertError, DecodeOwned, Encode, Limits, encode_to_vec, validate_first};
 
 use super::table::{KeyedTable, read};
 use super::{Number, Waiting};
@@ -75,7 +75,7 @@ impl<'c> Context<'c> {
         key: impl Into<Key>,
         event: &E,
     ) -> Result<Published<'a, 'c>, KeyedError> {
-        self.fits::<E>()?;
+        self.core.fits::<E>()?;
         let arguments = encode_to_vec(event);
         let number = self
             .core
@@ -85,17 +85,6 @@ impl<'c> Context<'c> {
             pool: pool.clone(),
             number,
         })
-    }
-
-    fn fits<E: Event>(&self) -> Result<(), PublishError> {
-        let ty: Type = E::data_type();
-        match self.core.events.get(E::NAME) {
-            Some(declared) if *declared != ty => Err(PublishError::WrongArguments {
-                event: E::NAME.to_owned(),
-                problem: format!("declared as {declared}, published as {ty}"),
-            }),
-            _ => Ok(()),
-        }
     }
 
     /// Returns the rows of a table under all keys of a pool that this node owns, in no order that means anything. It looks at every

@@ -313,11 +313,13 @@ impl NodeCore {
 
     /// An event of this node is done. It may have been an output.
     pub(super) fn published_is_done(&mut self, pool: &PoolName, number: u64) {
-        let key = (pool.clone(), number);
-        if let Some(owed) = self.keyed.outputs.published.remove(&key) {
+        let published = &mut self.keyed.outputs.published;
+        if !published.is_empty()
+            && let Some(owed) = published.remove(&(pool.clone(), number))
+        {
             self.output_arrived(&owed);
         }
-        if *pool == PoolName::manager() {
+        if pool.is_manager() {
             let now = self.clock.now.mono;
             self.manager_topic.is_done(number, now);
         }

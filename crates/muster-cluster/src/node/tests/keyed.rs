@@ -4,6 +4,7 @@ use super::coordination::{granted, member, rig, seen, told};
 use super::*;
 use crate::coordination::{Renew, View, ViewUpdate};
 use crate::node::KeyedError;
+use crate::node::duties::ManagerPassed;
 
 /// A data node comes up. Its hello says whether it owns keys.
 fn data_up(rig: &mut Rig, name: &str, number: u8, features: u64) {
@@ -87,4 +88,56 @@ fn events_for_members_that_handle_none_are_dropped() {
         rig.publishes().unwrap();
         assert_eq!(rig.node.open_keyed_events(), 1);
     }
+}
+
+/// A message to the manager's topic.
+fn word(number: u64) -> Vec<u8> {
+    encoded(Row::NAME, None, None, &row(number))
+}
+
+#[test]
+fn what_the_active_manager_has_not_handled_is_passed_on_to_it() {
+    let layout = r#"
+        [[node]]
+        name = "manager"
+        role = "manager"
+        count = 2
+    "#;
+    let registry = Registry::new().with::<Actor>();
+    let mut rig = Rig::of(layout, "manager-2", &registry).unwrap();
+    assert!(!rig.node.is_active_manager());
+    let payload = word(4);
+    rig.step(Input::ForManager {
+        from: id(9),
+        payload: &payload,
+    });
+    rig.pass(Duration::from_millis(4_900));
+    assert_eq!(rig.node.open_keyed_events(), 0);
+    rig.pass(Duration::from_millis(200));
+    assert_eq!(rig.node.counts().for_manager_passed, 1);
+    assert_eq!(rig.node.open_keyed_events(), 1);
+}
+
+#[test]
+fn what_is_passed_on_is_handled_once() {
+    let mut rig = Rig::new("manager");
+    rig.said();
+    let passes = |rig: &mut Rig, from: u8, message: Vec<u8>| {
+        let passed = ManagerPassed {
+            from: id(from).as_bytes().to_vec(),
+            message,
+        };
+        let payload = encoded(ManagerPassed::NAME, None, None, &passed);
+        let event = EventRef::read(DataRef::from_validated(&payload)).unwrap();
+        rig.node.take_passed(id(1), &event);
+        rig.pass(Duration::from_millis(1));
+        rig.said()
+    };
+    assert_eq!(passes(&mut rig, 9, word(4)), ["row 4 at None"]);
+    assert_eq!(passes(&mut rig, 9, word(4)), NOTHING);
+    assert_eq!(passes(&mut rig, 8, word(4)), ["row 4 at None"]);
+    assert_eq!(passes(&mut rig, 9, word(5)), ["row 5 at None"]);
+    let refused = rig.node.counts().events_refused;
+    passes(&mut rig, 9, vec![0xff; 7]);
+    assert_eq!(rig.node.counts().events_refused, refused + 1);
 }
