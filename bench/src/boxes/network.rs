@@ -40,9 +40,10 @@ impl Network {
                 format!("ip saddr {other} drop"),
                 format!("ip daddr {other} drop"),
             ],
+            // The resets themselves have to get out.
             Self::Reset => [
                 "iifname eth0 meta l4proto tcp reject with tcp reset".to_owned(),
-                "oifname eth0 meta l4proto tcp reject with tcp reset".to_owned(),
+                "oifname eth0 tcp flags & rst == 0 reject with tcp reset".to_owned(),
             ],
             Self::Lossy(percent) => [
                 format!("iifname eth0 numgen random mod 100 < {percent} drop"),

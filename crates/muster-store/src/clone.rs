@@ -6,6 +6,8 @@ mod following;
 mod held;
 mod room;
 mod settling;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -93,6 +95,10 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// The slowest that a clone without any primary asks.
 const FIND_SLOWLY: Duration = Duration::from_secs(1);
 
+/// When the primary has answered nothing for so long, another one may have taken over: it is looked for, and again after that.
+const SEARCH_AFTER: Duration = Duration::from_secs(1);
+const SEARCH_AGAIN: Duration = Duration::from_millis(500);
+
 /// How long two primaries must speak until it is told: one that has crashed may have spoken a moment ago.
 const RIVALRY: Duration = Duration::from_secs(3);
 
@@ -137,6 +143,8 @@ pub struct StoreClone {
     attaching: Option<Attaching>,
     /// When the primary is asked next, for what is missing or at all.
     ask_at: Option<Mono>,
+    /// When another primary is looked for, if nothing is heard of this one: something waits for its word.
+    search_at: Option<Mono>,
     /// How long until it is asked once more.
     asked: Duration,
     /// The primary has said that changes up to here exist.
@@ -170,6 +178,7 @@ impl StoreClone {
             applied: None,
             attaching: None,
             ask_at: None,
+            search_at: None,
             asked: ASK_AGAIN,
             exists: 0,
             writes: Writes::new(instance),
@@ -353,6 +362,7 @@ impl StoreClone {
             .filter(|primary| !self.is_silent(*primary, now));
         if let Some(primary) = primary {
             self.send(primary.endpoint, &message);
+            self.awaits_word(now);
         } else {
             let message = message.encode(&self.name);
             self.out.push_back(Output::Find(message));
@@ -442,6 +452,7 @@ impl StoreClone {
         if let Some(primary) = self.primary {
             if let Some(write) = self.writes.again(now) {
                 self.send(primary.endpoint, &StoreMessage::Write(write));
+                self.awaits_word(now);
             }
             let needs_it = self.config.copy == CopyMode::Full || !self.writes.is_empty();
             if needs_it && self.is_silent(primary, now) && self.ask_at.is_none() {
@@ -450,6 +461,9 @@ impl StoreClone {
         }
         if self.ask_at.is_some_and(|at| at <= now) {
             self.ask(now);
+        }
+        if self.next_search().is_some_and(|at| at <= now) {
+            self.search(now);
         }
         self.look_for_room(now);
         self.send_writes(now);
@@ -468,11 +482,19 @@ impl StoreClone {
         let writes = self.writes.next_tick();
         let (held, before) = (self.held.next_tick(), self.held_before.next_tick());
         let room = self.no_room.as_ref().map(NoRoom::look_at);
-        [self.ask_at, silent, writes, held, before, room]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(Mono(u64::MAX))
+        [
+            self.ask_at,
+            self.next_search(),
+            silent,
+            writes,
+            held,
+            before,
+            room,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(Mono(u64::MAX))
     }
 
     /// Returns `true` if all writes are settled.

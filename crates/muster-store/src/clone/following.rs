@@ -3,7 +3,9 @@
 use muster_wire::{EndpointId, Mono};
 
 use super::attaching::Attaching;
-use super::{ASK_AGAIN, CopyMode, FIND_SLOWLY, Followed, RIVALRY, StoreClone};
+use super::{
+    ASK_AGAIN, CopyMode, FIND_SLOWLY, Followed, RIVALRY, SEARCH_AFTER, SEARCH_AGAIN, StoreClone,
+};
 use crate::protocol::StoreMessage;
 use crate::{Notice, Output, Revision};
 
@@ -24,6 +26,7 @@ impl StoreClone {
             primary.epoch = epoch;
             primary.has_spoken = true;
             primary.heard = now;
+            self.search_at = None;
             return true;
         }
         let is_later = self.primary.is_some_and(|primary| primary.epoch < epoch);
@@ -64,6 +67,7 @@ impl StoreClone {
             has_spoken: true,
             heard: now,
         });
+        self.search_at = None;
         self.rival = None;
         self.has_warned = false;
         self.writes.restart(now);
@@ -102,17 +106,39 @@ impl StoreClone {
         self.ask(now);
     }
 
+    /// Asks whoever is the primary.
+    fn ask_all(&mut self) {
+        let applied = self.applied.unwrap_or(Revision::ABSENT);
+        let (timeline, from) = (applied.timeline, applied.change + 1);
+        let message = StoreMessage::Missing { timeline, from };
+        let message = message.encode(&self.name);
+        self.out.push_back(Output::Find(message));
+    }
+
+    /// Something waits for a word of the primary.
+    pub(super) fn awaits_word(&mut self, now: Mono) {
+        self.search_at.get_or_insert(now.after(SEARCH_AFTER));
+    }
+
+    /// When another primary is looked for. When the known one counts as silent, [`ask`](Self::ask) does that.
+    pub(super) fn next_search(&self) -> Option<Mono> {
+        let primary = self.primary?;
+        self.search_at.filter(|at| !self.is_silent(primary, *at))
+    }
+
+    /// Looks for another primary. The known one is followed until there is one.
+    pub(super) fn search(&mut self, now: Mono) {
+        self.ask_all();
+        self.search_at = (!self.writes.is_empty()).then(|| now.after(SEARCH_AGAIN));
+    }
+
     /// Asks for what is missing most, and again later.
     pub(super) fn ask(&mut self, now: Mono) {
         let primary = self
             .primary
             .filter(|primary| !self.is_silent(*primary, now));
         let Some(primary) = primary else {
-            let applied = self.applied.unwrap_or(Revision::ABSENT);
-            let (timeline, from) = (applied.timeline, applied.change + 1);
-            let message = StoreMessage::Missing { timeline, from };
-            let message = message.encode(&self.name);
-            self.out.push_back(Output::Find(message));
+            self.ask_all();
             self.ask_at = Some(now.after(self.asked));
             let most = if self.primary.is_some() {
                 self.config.resync_interval

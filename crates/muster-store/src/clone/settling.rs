@@ -20,6 +20,7 @@ impl StoreClone {
         };
         while let Some(write) = self.writes.send(now) {
             self.send(primary.endpoint, &StoreMessage::Write(write));
+            self.awaits_word(now);
         }
     }
 
