@@ -115,10 +115,14 @@ impl Backend for MemoryBackend {
                     content.entries.insert(key.clone(), entry.clone());
                 }
                 BackendWrite::Amend(key, entry, amendment) => {
-                    let kept = content.entries.insert(key.clone(), entry.clone());
-                    let amended = kept.map(|kept| amend(&kept.value, amendment));
-                    let value = amended.and_then(Result::ok).map(|amended| amended.value);
-                    debug_assert_eq!(value.as_ref(), Some(&entry.value), "{key} {amendment:?}");
+                    // As a file does: if something else is there, so is something else from now on.
+                    let kept = content.entries.get(key);
+                    let amended = kept.and_then(|kept| amend(&kept.value, amendment).ok());
+                    if let Some(amended) = amended {
+                        let mut entry = entry.clone();
+                        entry.value = amended.value;
+                        content.entries.insert(key.clone(), entry);
+                    }
                 }
                 BackendWrite::Erase(key) => {
                     content.entries.remove(key);
