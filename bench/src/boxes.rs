@@ -249,19 +249,19 @@ impl Boxes {
         self.boxes.iter()
     }
 
-    /// Keeps what is on the disks of boxes, which go with them. Returns where it is.
+    /// Copies what is on the disks of boxes, which go with them, to `disks` in the boxes' directory.
     ///
     /// # Errors
     ///
     /// Fails if it cannot be copied.
-    pub fn keep_disks(&self) -> Result<PathBuf> {
+    pub fn keep_disks(&self) -> Result<()> {
         let kept = self.directory.join("disks");
-        std::fs::create_dir_all(&kept)?;
         for made in self.boxes.iter().filter(|made| made.disk.is_some()) {
+            std::fs::create_dir_all(&kept)?;
             let to = kept.join(&made.name);
             done(Command::new("cp").arg("-a").arg(&made.root).arg(to))?;
         }
-        Ok(kept)
+        Ok(())
     }
 
     /// The directory that the boxes' roots are in.

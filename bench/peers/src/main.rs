@@ -60,7 +60,7 @@ impl Arguments {
                 "--seconds" => parsed.seconds = value()?.parse()?,
                 "--rounds" => parsed.rounds = value()?.parse()?,
                 "throughput" | "latency" | "chain" | "idle" | "acknowledged" => {
-                    parsed.measurements.push(argument.clone())
+                    parsed.measurements.push(argument.clone());
                 }
                 other => bail!("there is no `{other}`"),
             }
@@ -165,8 +165,12 @@ struct Bench {
 impl Bench {
     /// A server of its own for each measurement: what one left behind is no part of the next.
     fn nats_server(&self) -> Result<Option<NatsServer>> {
+        self.nats_server_with(false)
+    }
+
+    fn nats_server_with(&self, has_streams: bool) -> Result<Option<NatsServer>> {
         let server = self.nats.as_deref();
-        let server = server.map(|program| NatsServer::start(&self.launcher, program));
+        let server = server.map(|program| NatsServer::start(&self.launcher, program, has_streams));
         server.transpose()
     }
 
@@ -252,7 +256,7 @@ impl Bench {
     /// What a server has in a file before it says so. Muster's own are measured by `keyed` and `logs` of `muster-bench`.
     fn acknowledged(&self, rows: &mut Acknowledged) -> Result<()> {
         say("acknowledged");
-        if let Some(server) = self.nats_server()? {
+        if let Some(server) = self.nats_server_with(true)? {
             rows.add(jetstream::acknowledged(&server, self.seconds)?);
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! A `nats-server` of this measurement's own.
 
+use std::fmt::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -31,12 +32,16 @@ pub(crate) fn find() -> Option<PathBuf> {
 }
 
 impl NatsServer {
-    pub(crate) fn start(launcher: &Launcher, program: &Path) -> Result<Self> {
+    /// Starts one. It keeps streams in files, if it is to.
+    pub(crate) fn start(launcher: &Launcher, program: &Path, has_streams: bool) -> Result<Self> {
         let name = format!("muster-bench-nats-{}.conf", std::process::id());
         let config = std::env::temp_dir().join(name);
         let store = config.with_extension("streams");
-        let streams = format!("jetstream {{ store_dir: \"{}\" }}\n", store.display());
-        std::fs::write(&config, format!("{CONFIG}{streams}"))?;
+        let mut text = CONFIG.to_owned();
+        if has_streams {
+            writeln!(text, "jetstream {{ store_dir: \"{}\" }}", store.display())?;
+        }
+        std::fs::write(&config, text)?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let port_text = port.to_string();
         let file = config.display().to_string();

@@ -98,8 +98,10 @@ fn in_boxes(
     // The boxes are taken down before their directory goes.
     let result = Boxes::make(names, &program, &directory, equipment).and_then(|boxes| {
         let result = act(&boxes, &program);
-        if !matches!(result, Ok(true)) && equipment.disk.is_some() {
-            boxes.keep_disks()?;
+        if !matches!(result, Ok(true))
+            && let Err(error) = boxes.keep_disks()
+        {
+            say(&format!("what is on the disks is not kept: {error:#}"));
         }
         result
     });

@@ -8,6 +8,7 @@ mod keyed;
 mod plan;
 mod records;
 mod verdict;
+mod wrong;
 
 use std::time::{Duration, Instant};
 

@@ -290,3 +290,33 @@ fn who_came_after_all_were_out_waits_for_them() {
     keeper.enter(roster(11, &[2]).since_loss(Some(10)), now);
     assert!(keeper.serves(7));
 }
+
+#[test]
+fn who_has_lost_somebody_is_alone_when_their_lease_is_over() {
+    let at = |ms: u64| Mono::default().after(Duration::from_millis(ms));
+    let decided = |epoch: u64, lives: &[(u8, u64)]| {
+        let members = lives.iter().map(|(number, session)| RosterMember {
+            holder: Holder {
+                life: life(*number),
+                session: *session,
+            },
+            site: u32::from(*number),
+            place: format!("box {number}"),
+        });
+        Roster::new(epoch, members.collect())
+    };
+    let mut keeper = Keeper::new(life(2), KeeperLimits::default());
+    // It does not know who was there before it came.
+    keeper.enter(decided(9, &[(1, 3), (2, 9)]), at(100));
+    assert!(!keeper.is_alone(at(2_099)) && keeper.is_alone(at(2_100)));
+    // Who comes takes nothing from anybody.
+    keeper.enter(decided(11, &[(1, 3), (2, 9), (3, 11)]), at(5_000));
+    assert!(keeper.is_alone(at(5_000)));
+    keeper.enter(decided(12, &[(2, 9), (3, 11)]), at(6_000));
+    assert!(!keeper.is_alone(at(7_999)) && keeper.is_alone(at(8_000)));
+    // Nobody has a lease where nobody coordinates.
+    let mut keeper = Keeper::new(life(2), KeeperLimits::default());
+    keeper.enter(decided(0, &[(1, 0), (2, 0)]), at(100));
+    keeper.enter(decided(0, &[(2, 0)]), at(200));
+    assert!(keeper.is_alone(at(200)));
+}

@@ -1,7 +1,7 @@
 //! Duties: what one manager of the cluster does, and another one when that is gone.
 
 use bytes::Bytes;
-use muster_data::{DataRef, Record};
+use muster_data::{DataRef, Limits, Record};
 use muster_wire::zeek::{EventRef, Message, Metadata};
 use muster_wire::{Class, EndpointId, Topic};
 
@@ -250,15 +250,15 @@ impl NodeLoop {
         if self.core.manager_topic.is_known(fingerprint) {
             return;
         }
-        let now = self.core.clock.now.mono;
-        self.core.manager_topic.has_handled(fingerprint, now);
-        if muster_data::validate(&passed.message, &muster_data::Limits::default()).is_err() {
+        let message = DataRef::parse(&passed.message, &Limits::default());
+        let message = message.map(Message::read);
+        let Ok(Ok(Message::Event(event))) = message else {
             self.core.counts.events_refused += 1;
             return;
-        }
-        if let Ok(Message::Event(event)) = Message::read(DataRef::from_validated(&passed.message)) {
-            self.dispatch(from, &event);
-        }
+        };
+        let now = self.core.clock.now.mono;
+        self.core.manager_topic.has_handled(fingerprint, now);
+        self.dispatch(from, &event);
     }
 
     /// An event for the manager is handled as one that came to its topic.

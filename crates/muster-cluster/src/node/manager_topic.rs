@@ -7,10 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use muster_wire::{EndpointId, Mono};
 
-/// What is kept at most, and for how long.
+/// What is kept at most.
 const MOST: usize = 16_384;
 const MOST_BYTES: usize = 16 << 20;
-const KEPT_FOR: Duration = Duration::from_secs(30);
+
+/// How long a message may come behind the word that another manager has handled it.
+const EARLY_FOR: Duration = Duration::from_secs(30);
 
 /// When nobody has said so long that a message is handled, the active manager may not have it: it is passed on.
 const PASS_ON: Duration = Duration::from_secs(5);
@@ -79,8 +81,7 @@ impl ManagerTopic {
         has_changed
     }
 
-    /// A message has arrived. Returns its fingerprint if it is handled here; otherwise it is kept. `dropped` hears how many were kept too
-    /// long, or were too many.
+    /// A message has arrived. Returns its fingerprint if it is handled here; otherwise it is kept. `dropped` hears how many were too many.
     pub(super) fn arrived(
         &mut self,
         from: EndpointId,
@@ -177,16 +178,14 @@ impl ManagerTopic {
     fn expire(&mut self, now: Mono) -> u64 {
         let mut dropped = 0;
         while let Some((_, first)) = self.kept.first_key_value()
-            && (self.kept.len() > MOST
-                || self.bytes > MOST_BYTES
-                || first.at.after(KEPT_FOR) <= now)
+            && (self.kept.len() > MOST || self.bytes > MOST_BYTES)
         {
             // The first of all is the first of its fingerprint.
             let fingerprint = first.fingerprint;
             dropped += u64::from(self.take_kept(fingerprint).is_some());
         }
         while let Some((at, fingerprint)) = self.early_since.front().copied()
-            && (self.early_since.len() > MOST || at.after(KEPT_FOR) <= now)
+            && (self.early_since.len() > MOST || at.after(EARLY_FOR) <= now)
         {
             self.early_since.pop_front();
             let times = self.early.get(&fingerprint);
@@ -348,7 +347,8 @@ mod tests {
             topic.arrived(from(1), &number.to_le_bytes(), after(0), &mut dropped);
         }
         assert_eq!(dropped, 5);
-        topic.arrived(from(1), b"late", after(30_000), &mut dropped);
+        let large = vec![0; MOST_BYTES];
+        topic.arrived(from(1), &large, after(0), &mut dropped);
         assert_eq!((dropped, topic.kept.len()), (MOST as u64 + 5, 1));
         let many: Vec<u64> = (0..2 * MOST as u64).collect();
         for _ in 0..3 {

@@ -7,12 +7,10 @@ use muster_bench::boxes::Boxes;
 use serde::Serialize;
 
 use super::files::{Files, Row, rows};
+use super::wrong::Wrong;
 
 /// How many times a second who has the duty acts.
 pub(super) const RATE: u32 = 40;
-
-/// Things that are told of one by one if something is wrong with them.
-const MOST_TOLD: usize = 20;
 
 /// What is in the files.
 #[derive(Debug, Default, Serialize)]
@@ -30,8 +28,8 @@ pub(super) struct Account {
     /// Times at which a manager began to act before another one had ended.
     overlaps: u64,
     /// What is wrong.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    wrong: Vec<String>,
+    #[serde(skip_serializing_if = "Wrong::is_empty")]
+    wrong: Wrong,
 }
 
 impl Account {
@@ -40,21 +38,16 @@ impl Account {
     }
 
     pub(super) fn line(&self) -> String {
-        let mut line = format!(
-            "a duty of one manager at a time, gained {} times: acted {} times, {} numbers missing, {} twice ({} more in files without a final name), {} times two at once",
-            self.spans, self.counted, self.missing, self.twice, self.to_be_taken_out, self.overlaps
-        );
-        for wrong in &self.wrong {
-            line.push_str("\n  ");
-            line.push_str(wrong);
-        }
-        line
-    }
-
-    fn tell(&mut self, text: String) {
-        if self.wrong.len() < MOST_TOLD {
-            self.wrong.push(text);
-        }
+        format!(
+            "a duty of one manager at a time, gained {} times: acted {} times, {} numbers missing, {} twice ({} more in files without a final name), {} times two at once{}",
+            self.spans,
+            self.counted,
+            self.missing,
+            self.twice,
+            self.to_be_taken_out,
+            self.overlaps,
+            self.wrong
+        )
     }
 }
 
@@ -92,7 +85,9 @@ fn judge(settled: &[Row], unsettled: &[Row]) -> Result<Account> {
         if is_settled {
             account.twice += 1;
             let (node, ts) = (row.text("node")?, row.text("ts")?);
-            account.tell(format!("number {number} is there again, of {node} at {ts}"));
+            account
+                .wrong
+                .tell(|| format!("number {number} is there again, of {node} at {ts}"));
         } else {
             account.to_be_taken_out += 1;
         }
@@ -103,7 +98,7 @@ fn judge(settled: &[Row], unsettled: &[Row]) -> Result<Account> {
     account.missing = last - account.counted;
     let mut missing = (1..=last).filter(|number| !numbers.contains(number));
     if let Some(first) = missing.next() {
-        account.tell(format!("number {first} is missing"));
+        account.wrong.tell(|| format!("number {first} is missing"));
     }
     let mut spans: Vec<((String, u64), Span)> = spans.into_iter().collect();
     spans.sort_by(|(_, one), (_, other)| one.first.total_cmp(&other.first));
@@ -111,9 +106,9 @@ fn judge(settled: &[Row], unsettled: &[Row]) -> Result<Account> {
     for ((life, _), Span { first, last }) in &spans {
         if let Some((other, until)) = latest.filter(|(_, until)| first <= until) {
             account.overlaps += 1;
-            account.tell(format!(
-                "{life} acted from {first} on, and {other} until {until}"
-            ));
+            account
+                .wrong
+                .tell(|| format!("{life} acted from {first} on, and {other} until {until}"));
         }
         if latest.is_none_or(|(_, until)| until < *last) {
             latest = Some((life, *last));

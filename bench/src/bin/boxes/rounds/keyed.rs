@@ -8,12 +8,10 @@ use muster_bench::boxes::Boxes;
 use serde::Serialize;
 
 use super::files::{Files, Row, rows};
+use super::wrong::Wrong;
 
 /// How many events a worker publishes in a second.
 pub(super) const RATE: u32 = 60;
-
-/// Events that are told of one by one if something is wrong with them.
-const MOST_TOLD: usize = 20;
 
 /// What is in the files.
 #[derive(Debug, Default, Serialize)]
@@ -34,8 +32,8 @@ pub(super) struct Account {
     /// Handled by an owner whose rows did not know exactly the events of that life and key before.
     out_of_place: u64,
     /// What is wrong, for the first events.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    wrong: Vec<String>,
+    #[serde(skip_serializing_if = "Wrong::is_empty")]
+    wrong: Wrong,
 }
 
 impl Account {
@@ -44,8 +42,8 @@ impl Account {
     }
 
     pub(super) fn line(&self) -> String {
-        let mut line = format!(
-            "keyed events of {} lives: {} published, {} acknowledged, {} handled, {} acknowledged and lost, {} handled twice ({} more in files without a final name), {} with other rows than expected",
+        format!(
+            "keyed events of {} lives: {} published, {} acknowledged, {} handled, {} acknowledged and lost, {} handled twice ({} more in files without a final name), {} with other rows than expected{}",
             self.lives,
             self.published,
             self.acknowledged,
@@ -53,19 +51,9 @@ impl Account {
             self.lost,
             self.twice,
             self.to_be_taken_out,
-            self.out_of_place
-        );
-        for wrong in &self.wrong {
-            line.push_str("\n  ");
-            line.push_str(wrong);
-        }
-        line
-    }
-
-    fn tell(&mut self, text: impl FnOnce() -> String) {
-        if self.wrong.len() < MOST_TOLD {
-            self.wrong.push(text());
-        }
+            self.out_of_place,
+            self.wrong
+        )
     }
 }
 
@@ -102,7 +90,7 @@ fn judge(acknowledged: &[Row], settled: &[Row], unsettled: &[Row]) -> Result<Acc
             account.out_of_place += 1;
             let (key, place, expected) =
                 (row.text("key")?, row.text("place")?, row.text("expected")?);
-            account.tell(|| {
+            account.wrong.tell(|| {
                 format!("{life} {number}, place {place} of key {key}: {who} expected {expected}")
             });
         }
@@ -111,7 +99,9 @@ fn judge(acknowledged: &[Row], settled: &[Row], unsettled: &[Row]) -> Result<Acc
             let before = format!("{} at {}", before.text("node")?, before.text("ts")?);
             if is_settled {
                 account.twice += 1;
-                account.tell(|| format!("{life} {number}: handled by {before} and by {who}"));
+                account
+                    .wrong
+                    .tell(|| format!("{life} {number}: handled by {before} and by {who}"));
             } else {
                 account.to_be_taken_out += 1;
             }
@@ -124,7 +114,9 @@ fn judge(acknowledged: &[Row], settled: &[Row], unsettled: &[Row]) -> Result<Acc
             account.lost += 1;
             let (life, number) = &event;
             let ts = row.text("ts")?;
-            account.tell(|| format!("{life} {number}: acknowledged at {ts} and lost"));
+            account
+                .wrong
+                .tell(|| format!("{life} {number}: acknowledged at {ts} and lost"));
         }
         known.insert(event);
     }
