@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use support::{run, stderr, stdout};
 
@@ -69,9 +71,8 @@ fn the_demo_finds_the_scan_loses_two_nodes_and_accounts_for_everything() {
     assert!(number(records, "/acknowledged") > 200, "{records}");
     assert!(number(records, "/by_stream/known_hosts") > 100);
     assert!(number(records, "/by_stream/known_services") > 50);
-    // Of 15 some may have been in the hands of the data node that died, and whoever owns a host logs it once.
-    let software = number(records, "/by_stream/software");
-    assert!((5..=15).contains(&software), "{records}");
+    // Of 15 some may have been in the hands of the data node that died.
+    assert!(number(records, "/by_stream/software") >= 5, "{records}");
     let notices = account["notices"].as_array().unwrap();
     let about = |text: &str| {
         notices
@@ -95,6 +96,20 @@ fn the_demo_finds_the_scan_loses_two_nodes_and_accounts_for_everything() {
         assert!(files.iter().any(|file| file.contains(logger)), "{files:?}");
     }
     assert!(!files.iter().any(|file| file.contains("sock")), "{files:?}");
+    // Whoever owns a host logs it once: a copy that a killed node has left is at most in a file without a final name, in `unsettled`.
+    for stream in ["known_hosts", "software"] {
+        let mut seen = BTreeSet::new();
+        let of_stream = files
+            .iter()
+            .filter(|file| file.split('.').next() == Some(stream));
+        for file in of_stream {
+            let text = std::fs::read_to_string(logs.join(file)).unwrap();
+            for row in text.lines().filter(|line| !line.starts_with('#')) {
+                assert!(seen.insert(row.to_owned()), "{file}: {row} is there again");
+            }
+        }
+        assert!(!seen.is_empty(), "{stream}");
+    }
 }
 
 /// Two lives that lost their connection peer again: what they exchanged is the sum.
